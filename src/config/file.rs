@@ -1,0 +1,1 @@
+//! The app file as it is written.

@@ -1,0 +1,1 @@
+//! The first dorc's app file as it is written.

@@ -1,0 +1,1 @@
+//! One probe: an HTTP request, a connection, or a command.

@@ -1,0 +1,3 @@
+//! The `dorc` program: parse, dispatch, exit.
+
+fn main() {}

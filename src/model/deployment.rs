@@ -1,0 +1,1 @@
+//! The deployment of one app as a state machine.

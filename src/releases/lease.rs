@@ -1,0 +1,1 @@
+//! Asks the kernel whether a file is open for writing.

@@ -1,0 +1,1 @@
+//! The release store of one app: immutable snapshots, published by one rename.

@@ -1,0 +1,1 @@
+//! Tells that something below a path changed.

@@ -1,0 +1,48 @@
+//! How connections reach the active service: the seam that all planes share.
+
+pub mod connections;
+pub mod kernel;
+pub mod tcp;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::model::colour::Colour;
+
+/// Where connections are to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The colour that it belongs to.
+    pub colour: Colour,
+    /// The service's own address.
+    pub address: SocketAddr,
+}
+
+/// Which connections are to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those with nothing unanswered and no byte either way for at least this long.
+    Quiet(Duration),
+    /// All of them.
+    All,
+}
+
+/// The route of one app: its listen addresses and the service behind them.
+pub trait Route: Send + Sync + 'static {
+    /// Sends every connection that arrives from now on to `target`; `None`: to nobody, they are held.
+    ///
+    /// # Errors
+    /// The route stays where it was.
+    fn point_at(&self, target: Option<Target>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Where connections go now.
+    fn pointing_at(&self) -> Option<Target>;
+
+    /// How many connections the service of that colour has through this route.
+    fn open_connections(&self, colour: Colour) -> usize;
+
+    /// Closes connections to the service of that colour and says how many.
+    fn close(&self, colour: Colour, which: Which) -> usize;
+}

@@ -1,0 +1,1 @@
+//! The register of connections that pass through dorc.

@@ -1,0 +1,1 @@
+//! The kernel plane: its place; not built yet.

@@ -1,0 +1,1 @@
+//! The tcp plane: accepts, connects, and moves bytes both ways.

@@ -1,0 +1,1 @@
+//! Unit files: from a `Service` to text that can mean nothing else.
