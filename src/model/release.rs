@@ -1,8 +1,12 @@
 //! Releases, their names, and the catalogue of those an app has.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::SystemTime;
+
+use super::app::{Check, ServiceConfig};
+use super::health::Failure;
 
 /// A BLAKE3 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,5 +74,153 @@ impl FromStr for ReleaseId {
             head: u32::from_str_radix(head, 16).map_err(|_| ())?,
         };
         if id.to_string() == text { Ok(id) } else { Err(()) }
+    }
+}
+
+/// What a release runs with: the part of the configuration that needs a restart to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// The release binary's path inside the release.
+    pub bin: PathBuf,
+    /// How the services are run; its ports are chosen.
+    pub service: ServiceConfig,
+    /// What a probe asks.
+    pub check: Check,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has not been active yet, and nothing is known against it.
+    Untried,
+    /// It has been active; when it last became so.
+    Good(SystemTime),
+    /// It did not get ready. It is not tried again by itself.
+    Failed(Failure),
+}
+
+/// An immutable snapshot of what was uploaded, and what it runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub id: ReleaseId,
+    /// The digest of its files.
+    pub artifact: Digest,
+    /// The digest of its recipe.
+    pub config: Digest,
+    /// What it runs with.
+    pub recipe: Recipe,
+    /// When it was taken.
+    pub taken: SystemTime,
+    /// How many files it has.
+    pub files: u64,
+    /// How large they are together, in bytes.
+    pub bytes: u64,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+impl Release {
+    /// Whether it has been active.
+    #[must_use]
+    pub const fn served(&self) -> Option<SystemTime> {
+        match self.verdict {
+            Verdict::Good(when) => Some(when),
+            Verdict::Untried | Verdict::Failed(_) => None,
+        }
+    }
+}
+
+/// The releases of one app, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalogue {
+    /// Those that the release store holds.
+    pub releases: Vec<Release>,
+    /// The number of the newest release there ever was.
+    pub last_number: u32,
+}
+
+impl Catalogue {
+    /// The release of that name.
+    #[must_use]
+    pub fn get(&self, id: ReleaseId) -> Option<&Release> {
+        self.releases.iter().find(|release| release.id == id)
+    }
+
+    /// The release that has these files and this recipe.
+    #[must_use]
+    pub fn same(&self, artifact: Digest, config: Digest) -> Option<&Release> {
+        self.releases.iter().rev().find(|release| release.artifact == artifact && release.config == config)
+    }
+
+    /// The newest release.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Release> {
+        self.releases.last()
+    }
+
+    /// The name that the next release with this digest gets.
+    #[must_use]
+    pub const fn next_id(&self, digest: &Digest) -> ReleaseId {
+        ReleaseId::new(self.last_number + 1, digest)
+    }
+
+    /// Adds a release that the store holds now.
+    pub fn add(&mut self, release: Release) {
+        self.last_number = self.last_number.max(release.id.number);
+        self.releases.push(release);
+    }
+
+    /// Writes down what became of a release.
+    pub fn judge(&mut self, id: ReleaseId, verdict: Verdict) {
+        if let Some(release) = self.releases.iter_mut().find(|release| release.id == id) {
+            release.verdict = verdict;
+        }
+    }
+
+    /// Finds a release by what a user may call it: its whole name, its number (`r17`), or the head of its digest.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<&Release> {
+        self.releases.iter().rev().find(|release| {
+            let name = release.id.to_string();
+            name == text
+                || name.split_once('-').is_some_and(|(number, head)| {
+                    number == text || (text.len() >= 4 && head.starts_with(text))
+                })
+        })
+    }
+
+    /// The release that was active last, `active` itself apart.
+    #[must_use]
+    pub fn last_good(&self, active: Option<ReleaseId>) -> Option<&Release> {
+        self.releases
+            .iter()
+            .filter(|release| Some(release.id) != active)
+            .filter_map(|release| release.served().map(|when| (when, release)))
+            .max_by_key(|(when, release)| (*when, release.id))
+            .map(|(_, release)| release)
+    }
+
+    /// Those that may go so that `keep` good ones, and as many others, are left: never one of `held`,
+    /// never the last good one.
+    #[must_use]
+    pub fn superfluous(&self, keep: usize, held: &[ReleaseId]) -> Vec<ReleaseId> {
+        let active = held.first().copied();
+        let last_good = self.last_good(active).map(|release| release.id);
+        let (mut good, mut others) = (0, 0);
+        let mut superfluous = Vec::new();
+        for release in self.releases.iter().rev() {
+            let count = if release.served().is_some() { &mut good } else { &mut others };
+            *count += 1;
+            if *count > keep && !held.contains(&release.id) && last_good != Some(release.id) {
+                superfluous.push(release.id);
+            }
+        }
+        superfluous
+    }
+
+    /// Forgets a release.
+    pub fn forget(&mut self, id: ReleaseId) {
+        self.releases.retain(|release| release.id != id);
     }
 }

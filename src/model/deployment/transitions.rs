@@ -1,0 +1,469 @@
+//! The transitions: what each event does in each phase.
+
+use std::mem;
+use std::time::Instant;
+
+use super::{
+    Ask, AskId, Candidate, Command, Deployment, Event, Goal, Live, Notice, Outcome, PATIENCE, Phase, Stage,
+    Standby, Tally, Ticket, Upload, inactive_of,
+};
+use crate::model::app::Promote;
+use crate::model::health::Failure;
+use crate::model::release::ReleaseId;
+
+/// What a transition leads to, gathered while it is worked out.
+type Commands = Vec<Command>;
+
+impl Deployment {
+    /// Takes an event at the time `now` and says what is to be done, in order.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Commands {
+        let mut out = Commands::new();
+        match event {
+            Event::Offered(release) => self.offered(release, Vec::new(), now, &mut out),
+            Event::Upload(upload) => self.upload_changed(upload, now, &mut out),
+            Event::Asked(ask) => self.asked(ask, now, &mut out),
+            Event::Gone(id) => self.gone(id),
+            Event::Ready(ticket, answer) => self.ready(ticket, answer, now, &mut out),
+            Event::NotReady(ticket, failure) => self.not_ready(ticket, failure, now, &mut out),
+            Event::Moved(ticket) => self.moved(ticket, now, &mut out),
+            Event::NotMoved(ticket, why) => self.not_moved(ticket, &why, now, &mut out),
+            Event::Drained(ticket, tally) => self.drained(ticket, tally, now, &mut out),
+            Event::StandbyLost => {
+                if let Phase::Steady { standby, .. } = &mut self.phase {
+                    *standby = Standby::Empty;
+                    out.push(Command::Persist);
+                }
+            }
+            Event::Exited(colour, exit) => {
+                if let Some(active) = self.active().filter(|active| active.colour == colour) {
+                    out.push(Command::Tell(Notice::ActiveExited(active, exit)));
+                }
+            }
+            Event::Tick => self.tick(now, &mut out),
+        }
+        out
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
+
+    /// There is a release to bring up; `asks` want it to become active.
+    fn offered(&mut self, release: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
+        if asks.is_empty() {
+            self.upload = Upload::Dealt;
+        }
+        match &mut self.phase {
+            Phase::Vacant { .. } => self.begin(None, release, asks, now, out),
+            Phase::Steady { active, standby } => {
+                let active = *active;
+                if active.release != release && *standby != Standby::Warm(release) {
+                    self.begin(Some(active), release, asks, now, out);
+                }
+            }
+            Phase::Trying { candidate, .. } if candidate.release == release => candidate.asks.extend(asks),
+            Phase::Trying { active, candidate } => {
+                // Somebody named the candidate: that wish is carried out before a mere upload's turn comes.
+                if asks.is_empty() && candidate.asks.iter().any(|ask| ask.goal != Goal::Other) {
+                    self.queue(release, asks, out);
+                } else {
+                    let active = *active;
+                    let (mut kept, passed): (Vec<_>, Vec<_>) =
+                        mem::take(&mut candidate.asks).into_iter().partition(|ask| ask.goal == Goal::Other);
+                    supersede(passed, release, out);
+                    kept.extend(asks);
+                    self.begin(active, release, kept, now, out);
+                }
+            }
+            Phase::Switching { to, .. } if *to == release && asks.is_empty() => {}
+            Phase::Draining { active, old, .. }
+                if asks.is_empty() && (active.release == release || *old == release) => {}
+            Phase::Switching { .. } | Phase::Draining { .. } => self.queue(release, asks, out),
+        }
+        self.settle_patient(now, out);
+    }
+
+    /// Lets a release wait its turn; the newest wins.
+    fn queue(&mut self, release: ReleaseId, asks: Vec<Ask>, out: &mut Commands) {
+        match &mut self.queued {
+            Some((queued, waiting)) if *queued == release => waiting.extend(asks),
+            _ => {
+                let mut waiting = asks;
+                if let Some((_, earlier)) = self.queued.take() {
+                    let (kept, passed) = earlier.into_iter().partition(|ask| ask.goal == Goal::Other);
+                    supersede(passed, release, out);
+                    waiting.splice(0..0, Vec::from_iter::<Vec<Ask>>(kept));
+                }
+                self.queued = Some((release, waiting));
+            }
+        }
+        out.push(Command::Persist);
+    }
+
+    /// Brings `release` up in the inactive colour.
+    fn begin(
+        &mut self,
+        active: Option<Live>,
+        release: ReleaseId,
+        asks: Vec<Ask>,
+        now: Instant,
+        out: &mut Commands,
+    ) {
+        let ticket = self.ticket();
+        let live = Live { colour: inactive_of(active), release };
+        let overdue = now + self.policy.deadline + PATIENCE;
+        self.phase = Phase::Trying { active, candidate: Candidate { release, ticket, overdue, asks } };
+        out.extend([Command::Persist, Command::Tell(Notice::Trying(live)), Command::Try(ticket, live)]);
+    }
+
+    fn upload_changed(&mut self, upload: Upload, now: Instant, out: &mut Commands) {
+        if let (Upload::Incoming(what), false) = (&upload, self.patient.is_empty()) {
+            out.push(Command::Tell(Notice::Waiting(what.clone())));
+        }
+        self.upload = upload;
+        self.settle_patient(now, out);
+    }
+
+    /// Asks those again who waited for an upload, once it has been dealt with.
+    fn settle_patient(&mut self, now: Instant, out: &mut Commands) {
+        if matches!(self.upload, Upload::Incoming(_)) {
+            return;
+        }
+        for ask in mem::take(&mut self.patient) {
+            self.asked(ask, now, out);
+        }
+    }
+
+    fn asked(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match ask.goal {
+            Goal::Other => self.asked_for_other(ask, now, out),
+            Goal::Colour(colour) if self.heading_for().is_some_and(|live| live.colour == colour) => {
+                self.already(ask, out);
+            }
+            Goal::Colour(_) => self.asked_for_standby(ask, now, out),
+            Goal::Release(release) if self.heading_for().is_some_and(|live| live.release == release) => {
+                self.already(ask, out);
+            }
+            Goal::Release(release) => self.asked_for_release(release, ask, now, out),
+        }
+    }
+
+    /// What is active, or is about to be because the decision has been taken.
+    fn heading_for(&self) -> Option<Live> {
+        match &self.phase {
+            Phase::Switching { from, to, .. } => Some(Live { colour: inactive_of(*from), release: *to }),
+            _ => self.active(),
+        }
+    }
+
+    /// The goal is reached or about to be: answers, or lets `ask` wait with the others.
+    fn already(&mut self, ask: Ask, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Switching { asks, .. } => asks.push(ask),
+            Phase::Draining { asks, .. } if ask.wait => asks.push(ask),
+            _ => {
+                if let Some(active) = self.active() {
+                    let before = Some(active);
+                    out.push(done(ask, Outcome::Done { active, before, tally: None, already: true }));
+                }
+            }
+        }
+    }
+
+    fn asked_for_other(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match &self.upload {
+            Upload::Incoming(what) if ask.wait => {
+                out.push(Command::Tell(Notice::Waiting(what.clone())));
+                self.patient.push(ask);
+            }
+            Upload::Incoming(what) => out.push(done(ask, Outcome::Busy(format!("an upload is {what}")))),
+            Upload::Refused(release, failure) => {
+                let (release, failure) = (*release, failure.clone());
+                out.push(done(ask, self.not_healthy(ask, release, failure)));
+            }
+            Upload::Dealt => self.asked_for_standby(ask, now, out),
+        }
+    }
+
+    /// Switches to what the inactive colour holds, once it is ready.
+    fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Vacant { failed: Some((release, failure)) } => {
+                let (release, failure) = (*release, failure.clone());
+                out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
+            }
+            Phase::Vacant { failed: None } => out.push(done(ask, nothing_to_switch_to())),
+            Phase::Trying { candidate, .. } if ask.wait => candidate.asks.push(ask),
+            Phase::Trying { active, candidate } => {
+                let colour = inactive_of(*active);
+                let what = format!("{colour} {} is still coming up", candidate.release);
+                out.push(done(ask, Outcome::Busy(what)));
+            }
+            Phase::Steady { active, standby } => match standby {
+                Standby::Empty => out.push(done(ask, nothing_to_switch_to())),
+                Standby::Failed(release, failure) => {
+                    let (release, failure) = (*release, failure.clone());
+                    out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
+                }
+                Standby::Warm(release) => {
+                    let (active, release) = (*active, *release);
+                    self.verify(active, release, vec![ask], now, out);
+                }
+            },
+            Phase::Switching { asks, .. } => asks.push(ask),
+            Phase::Draining { active, old, asks, .. } => match (&mut self.queued, ask.goal) {
+                (Some((_, waiting)), Goal::Other) if ask.wait => waiting.push(ask),
+                (Some((release, _)), Goal::Other) => {
+                    let what = format!("{release} waits until the last switch has settled");
+                    out.push(done(ask, Outcome::Busy(what)));
+                }
+                _ => {
+                    let (active, old) = (*active, *old);
+                    supersede(mem::take(asks), old, out);
+                    self.verify(active, old, vec![ask], now, out);
+                }
+            },
+        }
+    }
+
+    fn asked_for_release(&mut self, release: ReleaseId, ask: Ask, now: Instant, out: &mut Commands) {
+        match &self.phase {
+            Phase::Steady { standby: Standby::Warm(warm), .. } if *warm == release => {
+                self.asked_for_standby(ask, now, out);
+            }
+            Phase::Trying { candidate, .. } if candidate.release == release => {
+                self.asked_for_standby(ask, now, out);
+            }
+            Phase::Draining { old, .. } if *old == release => self.asked_for_standby(ask, now, out),
+            _ if ask.wait => self.offered(release, vec![ask], now, out),
+            _ => {
+                let what = format!("{release} has to be started first, which --no-wait does not wait for");
+                out.push(done(ask, Outcome::Busy(what)));
+                self.offered(release, Vec::new(), now, out);
+            }
+        }
+    }
+
+    /// Asks the warm service once more before traffic goes to it.
+    fn verify(&mut self, from: Live, to: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
+        let ticket = self.ticket();
+        let overdue = now + PATIENCE;
+        self.phase =
+            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, ticket, overdue, asks };
+        out.push(Command::Verify(ticket, Live { colour: from.colour.other(), release: to }));
+    }
+
+    /// Moves the route: the decision goes to disk first.
+    fn switch(
+        &mut self,
+        from: Option<Live>,
+        to: ReleaseId,
+        asks: Vec<Ask>,
+        now: Instant,
+        out: &mut Commands,
+    ) {
+        let ticket = self.ticket();
+        let overdue = now + PATIENCE;
+        self.phase = Phase::Switching { from, to, stage: Stage::Moving, ticket, overdue, asks };
+        let live = Live { colour: inactive_of(from), release: to };
+        out.extend([Command::Persist, Command::PointAt(ticket, live)]);
+    }
+
+    fn ready(&mut self, ticket: Ticket, answer: String, now: Instant, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Trying { active, candidate } if candidate.ticket == ticket => {
+                let (active, release) = (*active, candidate.release);
+                let asks = mem::take(&mut candidate.asks);
+                let live = Live { colour: inactive_of(active), release };
+                out.push(Command::Tell(Notice::Ready(live, answer)));
+                match active {
+                    Some(active) if asks.is_empty() && self.policy.promote == Promote::Manual => {
+                        self.phase = Phase::Steady { active, standby: Standby::Warm(release) };
+                        out.push(Command::Persist);
+                        self.next(now, out);
+                    }
+                    _ => self.switch(active, release, asks, now, out),
+                }
+            }
+            Phase::Switching { from, to, stage: Stage::Verifying, ticket: current, asks, .. }
+                if *current == ticket =>
+            {
+                let (from, to, asks) = (*from, *to, mem::take(asks));
+                let live = Live { colour: inactive_of(from), release: to };
+                out.push(Command::Tell(Notice::Ready(live, answer)));
+                self.switch(from, to, asks, now, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn not_ready(&mut self, ticket: Ticket, failure: Failure, now: Instant, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Trying { active, candidate } if candidate.ticket == ticket => {
+                let (active, release) = (*active, candidate.release);
+                let asks = mem::take(&mut candidate.asks);
+                let live = Live { colour: inactive_of(active), release };
+                self.phase = match active {
+                    Some(active) => {
+                        Phase::Steady { active, standby: Standby::Failed(release, failure.clone()) }
+                    }
+                    None => Phase::Vacant { failed: Some((release, failure.clone())) },
+                };
+                out.extend([
+                    Command::MarkFailed(release, failure.clone()),
+                    Command::Persist,
+                    Command::Tell(Notice::Failed(live, failure.clone())),
+                ]);
+                for ask in asks {
+                    out.push(done(ask, self.not_healthy(ask, Some(release), failure.clone())));
+                }
+                self.next(now, out);
+            }
+            Phase::Switching { stage: Stage::Verifying, ticket: current, to, asks, .. }
+                if *current == ticket =>
+            {
+                let (to, asks) = (*to, mem::take(asks));
+                for ask in asks {
+                    out.push(done(ask, self.not_healthy(ask, Some(to), failure.clone())));
+                }
+                self.stay(now, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn moved(&mut self, ticket: Ticket, now: Instant, out: &mut Commands) {
+        let Phase::Switching { from, to, stage: Stage::Moving, ticket: current, asks, .. } = &mut self.phase
+        else {
+            return;
+        };
+        if *current != ticket {
+            return;
+        }
+        let (from, asks) = (*from, mem::take(asks));
+        let active = Live { colour: inactive_of(from), release: *to };
+        out.extend([
+            Command::MarkServed(active.release),
+            Command::Persist,
+            Command::Tell(Notice::Moved { from, to: active }),
+        ]);
+        let (waiting, answered): (Vec<_>, Vec<_>) =
+            asks.into_iter().partition(|ask| ask.wait && from.is_some());
+        for ask in answered {
+            out.push(done(ask, Outcome::Done { active, before: from, tally: None, already: false }));
+        }
+        match from {
+            Some(old) => self.drain(active, old.release, waiting, now, out),
+            None => {
+                self.phase = Phase::Steady { active, standby: Standby::Empty };
+                self.next(now, out);
+            }
+        }
+    }
+
+    fn drain(&mut self, active: Live, old: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
+        let ticket = self.ticket();
+        let until = self.policy.drain.and_then(|drain| now.checked_add(drain));
+        self.phase = Phase::Draining { active, old, ticket, until, asks };
+        out.push(Command::Drain(ticket, active.colour.other(), until));
+    }
+
+    fn not_moved(&mut self, ticket: Ticket, why: &str, now: Instant, out: &mut Commands) {
+        let Phase::Switching { ticket: current, asks, .. } = &mut self.phase else { return };
+        if *current != ticket {
+            return;
+        }
+        for ask in mem::take(asks) {
+            out.push(done(ask, Outcome::Refused(format!("the route could not be moved: {why}"))));
+        }
+        self.stay(now, out);
+    }
+
+    /// Gives a switch up. The connections that the other colour may still have are drained (again).
+    fn stay(&mut self, now: Instant, out: &mut Commands) {
+        let Phase::Switching { from, to, .. } = self.phase else { return };
+        match from {
+            Some(from) => self.drain(from, to, Vec::new(), now, out),
+            None => {
+                let failure = Failure::because("the route could not be moved to it");
+                self.phase = Phase::Vacant { failed: Some((to, failure)) };
+            }
+        }
+        out.push(Command::Persist);
+    }
+
+    fn drained(&mut self, ticket: Ticket, tally: Tally, now: Instant, out: &mut Commands) {
+        let Phase::Draining { active, old, ticket: current, asks, .. } = &mut self.phase else { return };
+        if *current != ticket {
+            return;
+        }
+        let (active, old, asks) = (*active, *old, mem::take(asks));
+        let before = Some(Live { colour: active.colour.other(), release: old });
+        self.phase = Phase::Steady { active, standby: Standby::Warm(old) };
+        out.push(Command::Tell(Notice::Settled(tally)));
+        for ask in asks {
+            out.push(done(ask, Outcome::Done { active, before, tally: Some(tally), already: false }));
+        }
+        self.next(now, out);
+    }
+
+    /// Takes the release whose turn it is.
+    fn next(&mut self, now: Instant, out: &mut Commands) {
+        let Some((release, asks)) = self.queued.take() else { return };
+        let asked = asks.iter().any(|ask| ask.goal != Goal::Other);
+        let held = self.held().contains(&release);
+        if held && !asks.is_empty() {
+            // It is warm or active by now: each ask finds its own way.
+            for mut ask in asks {
+                ask.goal = if asked { ask.goal } else { Goal::Release(release) };
+                self.asked(ask, now, out);
+            }
+        } else if !held {
+            self.offered(release, asks, now, out);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Commands) {
+        if self.wake_at().is_none_or(|due| now < due) {
+            return;
+        }
+        match &self.phase {
+            Phase::Trying { candidate, .. } => {
+                let ticket = candidate.ticket;
+                self.not_ready(ticket, Failure::because("its start did not come to an end"), now, out);
+            }
+            Phase::Switching { ticket, stage: Stage::Verifying, .. } => {
+                let failure = Failure::because("it did not answer the question whether it is healthy");
+                self.not_ready(*ticket, failure, now, out);
+            }
+            Phase::Switching { ticket, .. } => {
+                self.not_moved(*ticket, "it did not answer in time", now, out);
+            }
+            Phase::Draining { ticket, .. } => self.drained(*ticket, Tally::default(), now, out),
+            Phase::Vacant { .. } | Phase::Steady { .. } => {}
+        }
+    }
+
+    /// Forgets someone who went away; what was asked for goes on.
+    fn gone(&mut self, id: AskId) {
+        self.patient.retain(|ask| ask.id != id);
+    }
+
+    fn not_healthy(&self, ask: Ask, release: Option<ReleaseId>, failure: Failure) -> Outcome {
+        let colour = release.map(|_| self.inactive_colour());
+        Outcome::NotHealthy { release, colour, failure, rollback: ask.rollback, active: self.active() }
+    }
+}
+
+fn done(ask: Ask, outcome: Outcome) -> Command {
+    Command::Answer(ask.id, outcome)
+}
+
+fn nothing_to_switch_to() -> Outcome {
+    Outcome::Refused("there is nothing to switch to: upload a release first".into())
+}
+
+fn supersede(asks: Vec<Ask>, by: ReleaseId, out: &mut Commands) {
+    out.extend(asks.into_iter().map(|ask| done(ask, Outcome::Superseded(format!("{by} took its place")))));
+}
