@@ -1,1 +1,40 @@
 //! The control API: HTTP and JSON on a Unix socket.
+//!
+//! `GET` looks and answers with one JSON document. `POST` changes something and answers with a line of JSON
+//! for each [`api::Event`]; the last one is its [`api::Answer`].
+
+pub mod api;
+pub mod client;
+mod report;
+pub mod server;
+
+use crate::model::app::AppName;
+use crate::engine::Handle;
+
+/// What the control server needs of the daemon.
+pub trait Apps: Send + Sync + 'static {
+    /// The engine of a loaded app.
+    fn handle(&self, app: &AppName) -> Option<Handle>;
+
+    /// The engines of all loaded apps, by name.
+    fn handles(&self) -> Vec<Handle>;
+
+    /// Apps whose files could not be taken when the daemon started, and why.
+    fn broken(&self) -> Vec<(String, String)>;
+
+    /// Takes in a new or changed app file: what that led to, or the problems, a line each.
+    fn load(&self, app: &AppName, who: &str) -> impl Future<Output = Result<String, String>> + Send;
+
+    /// Takes in a changed app file of a loaded app.
+    fn update(&self, app: &AppName, who: &str) -> impl Future<Output = Result<String, String>> + Send;
+
+    /// Stops routing, stops and deletes the services.
+    fn remove(&self, app: &AppName, purge: bool, who: &str)
+    -> impl Future<Output = Result<String, String>> + Send;
+
+    /// The plane of an app, and why it is not the one that was asked for where it is not.
+    fn plane(&self, app: &AppName) -> (String, Option<String>);
+
+    /// The history of an app, loaded or not.
+    fn history(&self, app: &AppName) -> crate::state::History;
+}

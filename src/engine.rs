@@ -1,1 +1,211 @@
 //! One task an app: an event goes into the model, and the commands that come out act on the world.
+//!
+//! The task never waits for the world: what takes time is a job of its own that reports back with an event.
+//! One such job is under way at a time; a newer command ends it.
+
+mod offer;
+mod perform;
+mod recover;
+mod recipe;
+mod task;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::model::app::{App, AppName};
+use crate::model::colour::ByColour;
+use crate::model::deployment::{Deployment, Notice, Outcome};
+use crate::model::release::Catalogue;
+use crate::releases::store::Store;
+use crate::routing::Route;
+use crate::services::{Running, Services};
+use crate::state::{AppState, StateDir};
+
+/// How many requests may wait for an engine, and how many notices for a slow watcher.
+const QUEUE: usize = 64;
+
+/// What an engine is made from.
+pub struct Parts<R, S> {
+    /// The app's configuration.
+    pub app: App,
+    /// Its route, already open.
+    pub route: R,
+    /// What runs its services.
+    pub services: Arc<S>,
+    /// Where its state is.
+    pub state_dir: StateDir,
+    /// The state as it was read.
+    pub state: AppState,
+    /// Ports that other apps' services have, running or not.
+    pub taken_ports: HashSet<u16>,
+}
+
+/// A user's wish, as it was written.
+#[derive(Debug, Clone)]
+pub enum Wish {
+    /// Another service is to be active.
+    Switch {
+        /// A colour or a release; `None`: the other colour.
+        to: Option<String>,
+        /// What has to be active for anything to happen.
+        if_active: Option<String>,
+    },
+    /// An earlier release is to be active again.
+    Rollback {
+        /// Which; `None`: the last good one.
+        to: Option<String>,
+    },
+}
+
+/// What one app is like at a moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its configuration.
+    pub app: Arc<App>,
+    /// Where its deployment stands.
+    pub deployment: Deployment,
+    /// Its releases.
+    pub catalogue: Catalogue,
+    /// What runs as its services.
+    pub running: ByColour<Option<Running>>,
+    /// The services' ports.
+    pub ports: ByColour<u16>,
+    /// The connections that its services have through the route.
+    pub connections: ByColour<usize>,
+    /// The last time that the active service ended by itself, and how.
+    pub last_exit: Option<(SystemTime, String)>,
+}
+
+enum Message {
+    Wish { wish: Wish, who: String, wait: bool, reply: oneshot::Sender<Outcome> },
+    Reload { who: String, reply: oneshot::Sender<Result<String, String>> },
+    View(oneshot::Sender<View>),
+    Update { app: Box<App>, who: String, reply: oneshot::Sender<Result<String, String>> },
+    Remove { purge: bool, reply: oneshot::Sender<Result<(), String>> },
+    End(oneshot::Sender<()>),
+}
+
+/// The way to an app's engine.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    name: AppName,
+    messages: mpsc::Sender<Message>,
+    notices: broadcast::Sender<Notice>,
+}
+
+/// The engine has ended, so the app is not loaded any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not loaded any more")]
+pub struct Ended(AppName);
+
+impl Handle {
+    /// Starts the engine of an app.
+    ///
+    /// # Errors
+    /// The release store can't be opened.
+    pub async fn start<R: Route, S: Services>(parts: Parts<R, S>) -> io::Result<Self> {
+        let releases = parts.state_dir.path().join("releases");
+        let store = blocking(move || Store::open(&releases)).await?;
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (notices, _) = broadcast::channel(QUEUE);
+        let name = parts.app.name.clone();
+        let handle = Self { name, messages, notices: notices.clone() };
+        let engine = task::Engine::new(parts, Arc::new(store), notices);
+        tokio::spawn(engine.run(inbox));
+        Ok(handle)
+    }
+
+    /// The app's name.
+    #[must_use]
+    pub const fn name(&self) -> &AppName {
+        &self.name
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// Asks for something; the answer comes when it is done or can't be done.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn wish(
+        &self,
+        wish: Wish,
+        who: String,
+        wait: bool,
+    ) -> Result<oneshot::Receiver<Outcome>, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Wish { wish, who, wait, reply }).await?;
+        Ok(answer)
+    }
+
+    /// Reloads the active service; what was done, or why not.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn reload(&self, who: String) -> Result<Result<String, String>, Ended> {
+        self.ask(|reply| Message::Reload { who, reply }).await
+    }
+
+    /// What the app is like now.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn view(&self) -> Result<View, Ended> {
+        self.ask(Message::View).await
+    }
+
+    /// Takes a changed configuration; what that leads to, or why it can't be taken.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn update(&self, app: App, who: String) -> Result<Result<String, String>, Ended> {
+        self.ask(|reply| Message::Update { app: Box::new(app), who, reply }).await
+    }
+
+    /// Stops and deletes the services and the state, with `purge` the releases too, and ends the engine.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn remove(&self, purge: bool) -> Result<Result<(), String>, Ended> {
+        self.ask(|reply| Message::Remove { purge, reply }).await
+    }
+
+    /// Ends the engine; the services go on.
+    pub async fn end(&self) {
+        // That it has ended already is what was wanted.
+        let _ = self.ask(Message::End).await;
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Ended> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply)).await?;
+        answer.await.map_err(|_| Ended(self.name.clone()))
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Ended> {
+        self.messages.send(message).await.map_err(|_| Ended(self.name.clone()))
+    }
+}
+
+/// Runs file work on a thread where it may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// The folder of an app's state below `state_dir`.
+#[must_use]
+pub fn app_dir(state_dir: &std::path::Path, app: &AppName) -> PathBuf {
+    state_dir.join("apps").join(app.as_str())
+}

@@ -219,6 +219,15 @@ impl Catalogue {
         superfluous
     }
 
+    /// The release was uploaded again: it is the newest now.
+    pub fn renew(&mut self, id: ReleaseId, now: SystemTime) {
+        if let Some(place) = self.releases.iter().position(|release| release.id == id) {
+            let mut release = self.releases.remove(place);
+            release.taken = now;
+            self.releases.push(release);
+        }
+    }
+
     /// Forgets a release.
     pub fn forget(&mut self, id: ReleaseId) {
         self.releases.retain(|release| release.id != id);

@@ -1,0 +1,331 @@
+//! What goes over the control socket, and what `--json` prints.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::state::Entry;
+
+/// Exit codes of the command line.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// Failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// Not healthy, nothing changed.
+    pub const NOT_HEALTHY: u8 = 10;
+    /// A rollback failed.
+    pub const ROLLBACK_FAILED: u8 = 12;
+    /// Superseded by something newer.
+    pub const SUPERSEDED: u8 = 13;
+    /// Busy or frozen.
+    pub const BUSY: u8 = 14;
+    /// There is no daemon.
+    pub const NO_DAEMON: u8 = 15;
+    /// Not permitted.
+    pub const NOT_PERMITTED: u8 = 77;
+}
+
+/// The body of `POST /v1/apps/{app}/switch`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// A colour or a release; none: the other colour.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// What has to be active for anything to happen.
+    #[serde(default)]
+    pub if_active: Option<String>,
+    /// Answer as soon as the route has moved, and do not wait for a candidate.
+    #[serde(default)]
+    pub no_wait: bool,
+}
+
+/// The body of `POST /v1/apps/{app}/rollback`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// A release; none: the last good one.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// As in [`Switch`].
+    #[serde(default)]
+    pub no_wait: bool,
+}
+
+/// The body of `POST /v1/apps/{app}/remove`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    /// Delete the releases too.
+    #[serde(default)]
+    pub purge: bool,
+}
+
+/// One line of an answer to a `POST`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Something has to happen first.
+    Waiting {
+        /// What.
+        what: String,
+    },
+    /// A release is being started.
+    Trying {
+        /// In this colour.
+        colour: String,
+        /// Which.
+        release: String,
+    },
+    /// A service is ready.
+    Ready {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// Its last health answer.
+        answer: String,
+    },
+    /// A candidate did not get ready.
+    Failed {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// Why.
+        failure: Failure,
+    },
+    /// New connections go to another service.
+    Moved {
+        /// The colour before.
+        from: Option<String>,
+        /// The colour now.
+        to: String,
+        /// The release now.
+        release: String,
+    },
+    /// Old connections are waited for.
+    Draining {
+        /// The colour that they are on.
+        colour: String,
+        /// How many are open.
+        open: usize,
+        /// How many seconds they still have; none: for ever.
+        seconds_left: Option<u64>,
+    },
+    /// A drain is over.
+    Settled(Tally),
+    /// The active service ended by itself and is started again.
+    Exited {
+        /// Its colour.
+        colour: String,
+        /// How.
+        how: String,
+    },
+    /// The end.
+    Answer(Box<Answer>),
+}
+
+/// What became of the connections of a drained service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// Ended by themselves.
+    pub finished: usize,
+    /// Closed because nothing happened on them.
+    pub quiet: usize,
+    /// Closed because the time was up.
+    pub cut: usize,
+}
+
+/// Why a release is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Failure {
+    /// One sentence.
+    pub reason: String,
+    /// The last health answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_probe: Option<String>,
+    /// The service's last lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// The exit code for the command line.
+    pub exit: u8,
+    /// The app.
+    pub app: String,
+    /// What happened, for people.
+    pub message: String,
+    /// The active colour afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<String>,
+    /// The active release afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The colour that was active before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The release that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_release: Option<String>,
+    /// The colour that it was tried in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_colour: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What became of the old connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
+}
+
+/// The answer to `GET /v1/apps`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The loaded apps.
+    pub apps: Vec<AppStatus>,
+    /// App files that could not be taken.
+    #[serde(default)]
+    pub broken: Vec<Broken>,
+}
+
+/// An app file that could not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// The app.
+    pub app: String,
+    /// Why.
+    pub problem: String,
+}
+
+/// What one app is like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub app: String,
+    /// Where clients reach it.
+    pub listen: Vec<String>,
+    /// Its plane.
+    pub plane: String,
+    /// Why it is not another plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plane_reason: Option<String>,
+    /// Where uploads go.
+    pub release_dir: String,
+    /// The active colour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<String>,
+    /// `vacant`, `trying`, `steady`, `switching` or `draining`.
+    pub phase: String,
+    /// The state in a few words, for people.
+    pub state: String,
+    /// What is known of an upload that has not been dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
+    /// A release that waits its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<String>,
+    /// The release that `dorc rollback` goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<String>,
+    /// The last time that the active service ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<String>,
+    /// The green service.
+    pub green: ServiceStatus,
+    /// The blue service.
+    pub blue: ServiceStatus,
+}
+
+/// What one service is like.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `green-{app}` or `blue-{app}`.
+    pub service: String,
+    /// `active`, `ready`, `starting`, `draining`, `failed` or `empty`.
+    pub state: String,
+    /// Its release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// Connections that it has through dorc.
+    pub connections: usize,
+    /// Its main process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u32,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// One release, as `dorc releases` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// Its name.
+    pub release: String,
+    /// The digest of its files.
+    pub digest: String,
+    /// When it was taken, in RFC 3339.
+    pub taken: String,
+    /// How many files it has.
+    pub files: u64,
+    /// How large they are, in bytes.
+    pub bytes: u64,
+    /// `active`, `ready`, `good`, `failed` or `untried`.
+    pub state: String,
+    /// When it last became active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// An error of the API itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// A sentence.
+    pub error: String,
+}
+
+/// A value as one line of JSON.
+#[must_use]
+pub fn to_json<T: Serialize>(value: &T) -> String {
+    // Only maps with keys that are no strings can fail, and there are none here.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A value as JSON for people.
+#[must_use]
+pub fn to_pretty_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Reads a value from JSON.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub fn from_json<T: FromJson>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+/// What can be read from JSON.
+pub trait FromJson: for<'a> Deserialize<'a> {}
+
+impl<T: for<'a> Deserialize<'a>> FromJson for T {}
+
+/// What can be sent as one JSON document.
+pub trait Document: Serialize {}
+
+impl Document for Status {}
+impl Document for Vec<ReleaseStatus> {}
+impl Document for Vec<Entry> {}

@@ -1,0 +1,156 @@
+//! The client: one connection a request.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::api;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Why a request could not be made, or was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("no daemon answers on {0}")]
+    NoDaemon(PathBuf),
+    /// The socket may not be used by this user.
+    #[error("{0} may only be used by root and the group dorc")]
+    NotPermitted(PathBuf),
+    /// The daemon said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection broke.
+    #[error("the daemon did not answer to the end: {0}")]
+    Broken(String),
+}
+
+/// The way to the daemon.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon whose socket is at `socket`.
+    #[must_use]
+    pub const fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Where its socket is.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Asks for one JSON document.
+    ///
+    /// # Errors
+    /// There is no daemon, or it refused.
+    pub async fn get<T: api::FromJson>(&self, path: &str) -> Result<T, ClientError> {
+        let response = self.send("GET", path, String::new()).await?;
+        let body = read_all(response).await?;
+        api::from_json(&body).map_err(ClientError::Broken)
+    }
+
+    /// Sends a command and hands on each event until the answer comes.
+    ///
+    /// # Errors
+    /// There is no daemon, it refused, or it went away before it answered.
+    pub async fn post(
+        &self,
+        path: &str,
+        body: String,
+        mut event: impl FnMut(api::Event),
+    ) -> Result<api::Answer, ClientError> {
+        let mut lines = self.lines("POST", path, body).await?;
+        while let Some(line) = lines.next().await? {
+            match api::from_json(&line).map_err(ClientError::Broken)? {
+                api::Event::Answer(answer) => return Ok(*answer),
+                other => event(other),
+            }
+        }
+        Err(ClientError::Broken("it went away".into()))
+    }
+
+    /// The lines of a response as they come.
+    ///
+    /// # Errors
+    /// There is no daemon, or it refused.
+    pub async fn lines(&self, method: &str, path: &str, body: String) -> Result<Lines, ClientError> {
+        Ok(Lines { response: self.send(method, path, body).await?, rest: Vec::new() })
+    }
+
+    async fn send(&self, method: &str, path: &str, body: String) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(self.socket.clone()),
+            _ => ClientError::NoDaemon(self.socket.clone()),
+        })?;
+        let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // It ends with the response, whose reader sees what goes wrong.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "dorc")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| ClientError::Broken(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let body = read_all(response).await?;
+        Err(ClientError::Refused(match api::from_json::<api::Error>(&body) {
+            Ok(error) => error.error,
+            Err(_) => String::from_utf8_lossy(&body).into_owned(),
+        }))
+    }
+}
+
+async fn read_all(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    http_body_util::Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| ClientError::Broken(error.to_string()))
+}
+
+/// The lines of a response.
+#[derive(Debug)]
+pub struct Lines {
+    response: Response<Incoming>,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let tail = self.rest.split_off(end + 1);
+                return Ok(Some(std::mem::replace(&mut self.rest, tail)));
+            }
+            match self.response.body_mut().frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.rest.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(ClientError::Broken(error.to_string())),
+                None => return Ok(None),
+            }
+        }
+    }
+}

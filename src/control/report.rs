@@ -1,0 +1,235 @@
+//! From the model to the API.
+
+use std::time::SystemTime;
+
+use super::api::{self, exit};
+use crate::engine::View;
+use crate::model::app::AppName;
+use crate::model::colour::Colour;
+use crate::model::deployment::{Live, Notice, Outcome, Phase, Standby, Tally, Upload};
+use crate::model::health::Failure;
+use crate::model::release::{Release, ReleaseId, Verdict};
+
+pub(super) fn event(notice: Notice) -> api::Event {
+    match notice {
+        Notice::Waiting(what) => api::Event::Waiting { what },
+        Notice::Trying(live) => {
+            api::Event::Trying { colour: live.colour.to_string(), release: live.release.to_string() }
+        }
+        Notice::Ready(live, answer) => api::Event::Ready {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            answer,
+        },
+        Notice::Failed(live, why) => api::Event::Failed {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            failure: failure(&why),
+        },
+        Notice::Moved { from, to } => api::Event::Moved {
+            from: from.map(|live| live.colour.to_string()),
+            to: to.colour.to_string(),
+            release: to.release.to_string(),
+        },
+        Notice::Draining { colour, open, left } => api::Event::Draining {
+            colour: colour.to_string(),
+            open,
+            seconds_left: left.map(|left| left.as_secs_f64().ceil() as u64),
+        },
+        Notice::Settled(counts) => api::Event::Settled(tally(counts)),
+        Notice::ActiveExited(live, how) => {
+            api::Event::Exited { colour: live.colour.to_string(), how: how.to_string() }
+        }
+    }
+}
+
+fn tally(tally: Tally) -> api::Tally {
+    api::Tally { finished: tally.finished, quiet: tally.quiet, cut: tally.cut }
+}
+
+fn failure(failure: &Failure) -> api::Failure {
+    let Failure { reason, last_probe, log } = failure.clone();
+    api::Failure { reason, last_probe, log }
+}
+
+pub(super) fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
+    let plain = |exit: u8, message: String| api::Answer {
+        exit,
+        app: app.to_string(),
+        message: format!("{app}: {message}"),
+        ..api::Answer::default()
+    };
+    match outcome {
+        Outcome::Done { active, before, tally: counts, already } => {
+            let what = if already { "is active already" } else { "is active" };
+            api::Answer {
+                active: Some(active.colour.to_string()),
+                release: Some(active.release.to_string()),
+                before: before.map(|live| live.colour.to_string()),
+                tally: counts.map(tally),
+                ..plain(exit::DONE, format!("{} {} {what}", active.colour, active.release))
+            }
+        }
+        Outcome::Refused(why) => plain(exit::FAILED, why),
+        Outcome::Superseded(why) => plain(exit::SUPERSEDED, why),
+        Outcome::Busy(why) => plain(exit::BUSY, why),
+        Outcome::NotHealthy { release, colour, failure: why, rollback, active } => {
+            let code = if rollback { exit::ROLLBACK_FAILED } else { exit::NOT_HEALTHY };
+            api::Answer {
+                active: active.map(|live| live.colour.to_string()),
+                release: active.map(|live| live.release.to_string()),
+                failed_release: release.map(|release| release.to_string()),
+                failed_colour: colour.map(|colour| colour.to_string()),
+                failure: Some(failure(&why)),
+                ..plain(code, not_healthy(release, colour, &why.reason))
+            }
+        }
+    }
+}
+
+fn not_healthy(release: Option<ReleaseId>, colour: Option<Colour>, reason: &str) -> String {
+    match (release, colour) {
+        (Some(release), Some(colour)) => format!("{colour} {release} did not get healthy: {reason}"),
+        (Some(release), None) => format!("{release} did not get healthy: {reason}"),
+        _ => format!("the upload was refused: {reason}"),
+    }
+}
+
+pub(super) fn status(view: &View, plane: (String, Option<String>)) -> api::AppStatus {
+    let deployment = &view.deployment;
+    let active = deployment.active();
+    let way_back = match deployment.phase() {
+        Phase::Draining { old, .. } => Some(*old),
+        _ => view.catalogue.last_good(active.map(|live| live.release)).map(|release| release.id),
+    };
+    api::AppStatus {
+        app: view.app.name.to_string(),
+        listen: view.app.listen.iter().map(ToString::to_string).collect(),
+        plane: plane.0,
+        plane_reason: plane.1,
+        release_dir: view.app.release_dir.display().to_string(),
+        active: active.map(|live| live.colour.to_string()),
+        phase: phase(deployment.phase()).to_owned(),
+        state: summary(view),
+        upload: match deployment.upload() {
+            Upload::Dealt => None,
+            Upload::Incoming(what) => Some(what.clone()),
+            Upload::Refused(_, failure) => Some(format!("refused: {}", failure.reason)),
+        },
+        queued: deployment.queued().map(|release| release.to_string()),
+        way_back: way_back.map(|release| release.to_string()),
+        last_exit: view.last_exit.as_ref().map(|(when, how)| format!("{}: {how}", time(*when))),
+        green: service(view, Colour::Green),
+        blue: service(view, Colour::Blue),
+    }
+}
+
+const fn phase(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Vacant { .. } => "vacant",
+        Phase::Trying { .. } => "trying",
+        Phase::Steady { .. } => "steady",
+        Phase::Switching { .. } => "switching",
+        Phase::Draining { .. } => "draining",
+    }
+}
+
+fn summary(view: &View) -> String {
+    let deployment = &view.deployment;
+    if let Upload::Incoming(what) = deployment.upload() {
+        return format!("an upload is {what}");
+    }
+    match deployment.phase() {
+        Phase::Vacant { failed: Some((_, failure)) } => format!("failed: {}", failure.reason),
+        Phase::Trying { candidate, .. } => format!("{} is coming up", candidate.release),
+        Phase::Switching { to, .. } => format!("switching to {to}"),
+        Phase::Draining { active, .. } => format!("draining {}", active.colour.other()),
+        Phase::Steady { active, .. } if down(view, active.colour) => {
+            format!("{} is down, connections wait", active.colour)
+        }
+        phase => {
+            if let Upload::Refused(_, failure) = deployment.upload() {
+                return format!("upload refused: {}", failure.reason);
+            }
+            match phase {
+                Phase::Steady { standby: Standby::Failed(_, failure), .. } => {
+                    format!("failed: {}", failure.reason)
+                }
+                Phase::Steady { standby: Standby::Warm(release), .. } => {
+                    let served = view.catalogue.get(*release).is_some_and(|it| it.served().is_some());
+                    if served { "live, way back ready".into() } else { "ready to switch".into() }
+                }
+                Phase::Steady { .. } => "live".into(),
+                _ => "waits for its first release".into(),
+            }
+        }
+    }
+}
+
+fn down(view: &View, colour: Colour) -> bool {
+    view.running[colour].as_ref().is_none_or(|running| running.main_pid.is_none())
+}
+
+fn service(view: &View, colour: Colour) -> api::ServiceStatus {
+    let deployment = &view.deployment;
+    let (state, release, why) = if deployment.active().is_some_and(|live| live.colour == colour) {
+        ("active", deployment.active().map(|live| live.release), None)
+    } else if deployment.active().is_none() && colour != deployment.inactive_colour() {
+        ("empty", None, None)
+    } else {
+        inactive(deployment.phase())
+    };
+    let running = view.running[colour].as_ref();
+    api::ServiceStatus {
+        service: view.app.name.service(colour),
+        state: state.to_owned(),
+        release: release.map(|release| release.to_string()),
+        port: view.ports[colour],
+        connections: view.connections[colour],
+        pid: running.and_then(|running| running.main_pid),
+        restarts: running.map_or(0, |running| running.restarts),
+        failure: why.map(failure),
+    }
+}
+
+fn inactive(phase: &Phase) -> (&'static str, Option<ReleaseId>, Option<&Failure>) {
+    match phase {
+        Phase::Vacant { failed: Some((release, why)) } => ("failed", Some(*release), Some(why)),
+        Phase::Trying { candidate, .. } => ("starting", Some(candidate.release), None),
+        Phase::Steady { standby: Standby::Failed(release, why), .. } => ("failed", Some(*release), Some(why)),
+        Phase::Steady { standby: Standby::Warm(release), .. } | Phase::Switching { to: release, .. } => {
+            ("ready", Some(*release), None)
+        }
+        Phase::Draining { old, .. } => ("draining", Some(*old), None),
+        Phase::Vacant { failed: None } | Phase::Steady { standby: Standby::Empty, .. } => {
+            ("empty", None, None)
+        }
+    }
+}
+
+pub(super) fn release(view: &View, release: &Release) -> api::ReleaseStatus {
+    let active = view.deployment.active();
+    let is = |live: Option<Live>| live.is_some_and(|live| live.release == release.id);
+    let (_, inactive, why) = inactive(view.deployment.phase());
+    let (state, reason) = match &release.verdict {
+        _ if is(active) => ("active", None),
+        _ if inactive == Some(release.id) && why.is_none() => ("ready", None),
+        Verdict::Good(_) => ("good", None),
+        Verdict::Failed(reason) => ("failed", Some(failure(reason))),
+        Verdict::Untried => ("untried", None),
+    };
+    api::ReleaseStatus {
+        release: release.id.to_string(),
+        digest: release.artifact.to_string(),
+        taken: time(release.taken),
+        files: release.files,
+        bytes: release.bytes,
+        state: state.to_owned(),
+        served: release.served().map(time),
+        failure: reason,
+    }
+}
+
+fn time(when: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(when).to_string()
+}

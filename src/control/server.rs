@@ -1,0 +1,293 @@
+//! The server: one task a connection, no request waits for another.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::api::{self, exit};
+use super::{Apps, report};
+use crate::engine::{Handle, Wish};
+use crate::model::app::AppName;
+use crate::model::deployment::Outcome;
+
+/// The largest body of a request, in bytes.
+const MAX_BODY: usize = 64 << 10;
+
+/// How many lines may wait for a client that reads slowly.
+const LINES: usize = 64;
+
+/// How many history entries are sent unless more are asked for.
+const HISTORY: usize = 100;
+
+/// A watcher that is not told anything is told the state again after this long.
+const WATCH_AGAIN: Duration = Duration::from_secs(30);
+
+type Body = BoxBody<Bytes, Infallible>;
+type Lines = mpsc::Sender<api::Event>;
+
+/// Serves the API until the future is dropped.
+///
+/// # Errors
+/// The socket can't take connections any more.
+pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<()> {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, apps.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a control connection could not be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>) {
+    let who = stream.peer_cred().map_or_else(|_| "?".into(), |cred| user_name(cred.uid()));
+    let service = service_fn(move |request| {
+        let (apps, who) = (apps.clone(), who.clone());
+        async move { Ok::<_, Infallible>(route(request, apps, who).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a control connection ended early");
+    }
+}
+
+async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, who: String) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let method = request.method().clone();
+    match (&method, segments.as_slice()) {
+        (&Method::GET, ["v1", "apps"]) => status(apps.as_ref(), None).await,
+        (&Method::GET, ["v1", "apps", app]) => status(apps.as_ref(), Some(app)).await,
+        (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
+        (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
+        (&Method::GET, ["v1", "changes"]) => changes(apps.as_ref()),
+        (&Method::POST, ["v1", "apps", app, verb]) => {
+            let verb = (*verb).to_owned();
+            match AppName::new(app) {
+                Ok(app) => command(request, apps, app, verb, who).await,
+                Err(why) => error(StatusCode::BAD_REQUEST, why),
+            }
+        }
+        _ => error(StatusCode::NOT_FOUND, format!("there is no {method} {path}")),
+    }
+}
+
+async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
+    let mut found = Vec::new();
+    for handle in apps.handles() {
+        if only.is_none_or(|only| only == handle.name().as_str())
+            && let Ok(view) = handle.view().await
+        {
+            found.push(report::status(&view, apps.plane(handle.name())));
+        }
+    }
+    let broken: Vec<_> = apps
+        .broken()
+        .into_iter()
+        .filter(|(app, _)| only.is_none_or(|only| only == app))
+        .map(|(app, problem)| api::Broken { app, problem })
+        .collect();
+    if let (Some(only), true, true) = (only, found.is_empty(), broken.is_empty()) {
+        return not_loaded(only);
+    }
+    json(&api::Status { version: env!("CARGO_PKG_VERSION").into(), apps: found, broken })
+}
+
+fn not_loaded(app: &str) -> Response<Body> {
+    error(StatusCode::NOT_FOUND, format!("{app} is not loaded; dorc status lists the apps that are"))
+}
+
+async fn releases<A: Apps>(apps: &A, app: &str) -> Response<Body> {
+    let Some(handle) = AppName::new(app).ok().and_then(|app| apps.handle(&app)) else {
+        return not_loaded(app);
+    };
+    match handle.view().await {
+        Ok(view) => {
+            let all: Vec<_> =
+                view.catalogue.releases.iter().map(|release| report::release(&view, release)).collect();
+            json(&all)
+        }
+        Err(ended) => error(StatusCode::NOT_FOUND, ended.to_string()),
+    }
+}
+
+async fn history<A: Apps>(apps: &A, app: &str) -> Response<Body> {
+    let Ok(app) = AppName::new(app) else { return not_loaded(app) };
+    let history = apps.history(&app);
+    match tokio::task::spawn_blocking(move || history.read(HISTORY)).await {
+        Ok(Ok(entries)) => json(&entries),
+        Ok(Err(why)) => error(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
+    }
+}
+
+/// An empty line for each time that something changed: the watcher asks for the status then.
+fn changes<A: Apps>(apps: &A) -> Response<Body> {
+    let (lines, body) = stream::<String>(|line| line);
+    for handle in apps.handles() {
+        let (lines, mut notices) = (lines.clone(), handle.notices());
+        tokio::spawn(async move {
+            loop {
+                let notice = tokio::time::timeout(WATCH_AGAIN, notices.recv()).await;
+                if matches!(notice, Ok(Err(broadcast::error::RecvError::Closed)))
+                    || lines.send("{}".into()).await.is_err()
+                {
+                    break;
+                }
+            }
+        });
+    }
+    body
+}
+
+async fn command<A: Apps>(
+    request: Request<Incoming>,
+    apps: Arc<A>,
+    app: AppName,
+    verb: String,
+    who: String,
+) -> Response<Body> {
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(why) => return error(StatusCode::BAD_REQUEST, format!("the request's body: {why}")),
+    };
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    let command = match parse(&verb, body) {
+        Ok(command) => command,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
+    };
+    let (lines, response) = stream(|event: api::Event| api::to_json(&event));
+    tokio::spawn(async move {
+        let answer = run(command, apps.as_ref(), &app, who, &lines).await;
+        // The client may have gone: what it asked for goes on.
+        let _ = lines.send(api::Event::Answer(Box::new(answer))).await;
+    });
+    response
+}
+
+enum Command {
+    Wish(Wish, bool),
+    Reload,
+    Load,
+    Update,
+    Remove(bool),
+}
+
+fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
+    Ok(match verb {
+        "switch" => {
+            let api::Switch { to, if_active, no_wait } = api::from_json(body)?;
+            Command::Wish(Wish::Switch { to, if_active }, !no_wait)
+        }
+        "rollback" => {
+            let api::Rollback { to, no_wait } = api::from_json(body)?;
+            Command::Wish(Wish::Rollback { to }, !no_wait)
+        }
+        "reload" => Command::Reload,
+        "load" => Command::Load,
+        "update" => Command::Update,
+        "remove" => Command::Remove(api::from_json::<api::Remove>(body)?.purge),
+        _ => return Err(format!("there is no command {verb:?}")),
+    })
+}
+
+async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, lines: &Lines) -> api::Answer {
+    let plain = |result: Result<String, String>| {
+        let (exit, message) = match result {
+            Ok(message) => (exit::DONE, message),
+            Err(message) => (exit::FAILED, message),
+        };
+        api::Answer { exit, app: app.to_string(), message: format!("{app}: {message}"), ..Default::default() }
+    };
+    let loaded = || apps.handle(app).ok_or_else(|| format!("it is not loaded; first: dorc load {app}"));
+    match command {
+        Command::Load => plain(apps.load(app, &who).await),
+        Command::Update => plain(apps.update(app, &who).await),
+        Command::Remove(purge) => plain(apps.remove(app, purge, &who).await),
+        Command::Reload => match loaded() {
+            Ok(handle) => plain(handle.reload(who).await.unwrap_or_else(|ended| Err(ended.to_string()))),
+            Err(why) => plain(Err(why)),
+        },
+        Command::Wish(wish, wait) => match loaded() {
+            Ok(handle) => match follow(&handle, wish, who, wait, lines).await {
+                Some(outcome) => report::answer(app, outcome),
+                None => plain(Err("it was removed meanwhile".into())),
+            },
+            Err(why) => plain(Err(why)),
+        },
+    }
+}
+
+/// Asks, and passes on what happens until the answer is there.
+async fn follow(handle: &Handle, wish: Wish, who: String, wait: bool, lines: &Lines) -> Option<Outcome> {
+    let mut notices = handle.notices();
+    let mut answer: oneshot::Receiver<Outcome> = handle.wish(wish, who, wait).await.ok()?;
+    loop {
+        tokio::select! {
+            biased;
+            notice = notices.recv() => if let Ok(notice) = notice {
+                // A client that does not read must not hold anything up.
+                let _ = lines.try_send(report::event(notice));
+            },
+            outcome = &mut answer => return outcome.ok(),
+        }
+    }
+}
+
+fn json<T: api::Document>(value: &T) -> Response<Body> {
+    respond(StatusCode::OK, api::to_json(value))
+}
+
+fn error(status: StatusCode, why: impl Into<String>) -> Response<Body> {
+    respond(status, api::to_json(&api::Error { error: why.into() }))
+}
+
+fn respond(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(text + "\n")).boxed());
+    *response.status_mut() = status;
+    response
+}
+
+/// A response whose lines are sent as they come.
+fn stream<T: Send + 'static>(line: impl Fn(T) -> String + Send + Sync + 'static) -> (mpsc::Sender<T>, Response<Body>) {
+    let (sender, mut receiver) = mpsc::channel::<T>(LINES);
+    let frames = futures_util::stream::poll_fn(move |context| {
+        receiver
+            .poll_recv(context)
+            .map(|item| item.map(|item| Ok::<_, Infallible>(Frame::data(Bytes::from(line(item) + "\n")))))
+    });
+    (sender, Response::new(BodyExt::boxed(StreamBody::new(frames))))
+}
+
+/// The name of a user, or the number where it has none.
+fn user_name(uid: u32) -> String {
+    std::fs::read_to_string("/etc/passwd")
+        .ok()
+        .and_then(|text| {
+            text.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                let name = fields.next()?;
+                (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+            })
+        })
+        .unwrap_or_else(|| uid.to_string())
+}

@@ -1,0 +1,107 @@
+//! From a release and its recipe to a service exactly as it has to be run.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use crate::model::app::{App, Check, Service, ServiceId};
+use crate::model::colour::{ByColour, Colour};
+use crate::model::deployment::Live;
+use crate::model::health::Failure;
+use crate::model::release::{Recipe, Release};
+
+/// Ports below the kernel's ephemeral ones, which outgoing connections could take.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// Where programs are looked for, as systemd does.
+const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// The part of `app` that belongs to a release, with its ports filled in.
+pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {
+    let mut service = app.service.clone();
+    service.ports = Some(ports);
+    Recipe { bin: app.release_bin.in_release(), service, check: app.health.check.clone() }
+}
+
+/// The address on which the service of that colour is to listen.
+pub(super) fn address(recipe: &Recipe, colour: Colour) -> SocketAddr {
+    let port = recipe.service.ports.as_ref().map_or(0, |ports| ports[colour]);
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The service that runs `release`, whose files are in `dir`, for the app.
+pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) -> Result<Service, Failure> {
+    let recipe = &release.recipe;
+    let config = &recipe.service;
+    let words = |words: &[String]| fill(words, recipe, live.colour, &dir);
+    let mut start = words(&config.start[live.colour]);
+    let Some(program) = start.first_mut() else {
+        return Err(Failure::because("[service] start has no command"));
+    };
+    *program = find_program(program, &dir)?;
+    let mut env = config.env.clone();
+    env.insert("PORT".into(), address(recipe, live.colour).port().to_string());
+    Ok(Service {
+        id: ServiceId { app: app.name.clone(), colour: live.colour },
+        release: release.id,
+        start,
+        reload: config.reload.as_ref().map(|reload| words(&reload[live.colour])),
+        stop: config.stop.as_ref().map(|stop| words(&stop[live.colour])),
+        env,
+        env_file: config.env_file.clone(),
+        user: config.user.clone(),
+        working_dir: config.working_dir.as_ref().map_or_else(|| dir.clone(), |dirs| dirs[live.colour].clone()),
+        memory_max: config.memory_max.clone(),
+        sandbox: config.sandbox,
+        notify: config.notify,
+        start_timeout: app.health.deadline,
+        dir,
+    })
+}
+
+/// The check of a release with its placeholders filled in.
+pub(super) fn check(recipe: &Recipe, colour: Colour, dir: &Path) -> Check {
+    match &recipe.check {
+        Check::Command(words) => Check::Command(fill(words, recipe, colour, dir)),
+        check => check.clone(),
+    }
+}
+
+fn fill(words: &[String], recipe: &Recipe, colour: Colour, dir: &Path) -> Vec<String> {
+    let bin = dir.join(&recipe.bin).display().to_string();
+    let port = address(recipe, colour).port().to_string();
+    words
+        .iter()
+        .map(|word| word.replace("{bin}", &bin).replace("{port}", &port).replace("{colour}", colour.name()))
+        .collect()
+}
+
+/// The absolute path of a program that is named as a path inside the release, or by its name alone.
+fn find_program(program: &str, dir: &Path) -> Result<String, Failure> {
+    if program.starts_with('/') {
+        return Ok(program.to_owned());
+    }
+    if program.contains('/') {
+        return Ok(dir.join(program).display().to_string());
+    }
+    PATH.iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file())
+        .map(|path| path.display().to_string())
+        .ok_or_else(|| {
+            Failure::because(format!("[service] start: there is no program {program:?} in {}", PATH.join(":")))
+        })
+}
+
+/// Two ports that nobody has: the same two for the same app where that is possible.
+pub(super) fn choose_ports(app: &App, taken: &HashSet<u16>) -> Option<ByColour<u16>> {
+    let listens: HashSet<u16> = app.listen.iter().map(SocketAddr::port).collect();
+    let seed = blake3::hash(app.name.as_str().as_bytes());
+    let span = PORTS.end - PORTS.start;
+    let first = u16::from_le_bytes([seed.as_bytes()[0], seed.as_bytes()[1]]) % span;
+    let mut free = (0..span)
+        .map(|step| PORTS.start + (first + step) % span)
+        .filter(|port| !taken.contains(port) && !listens.contains(port))
+        .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    Some(ByColour { blue: free.next()?, green: free.next()? })
+}

@@ -1,0 +1,127 @@
+//! What an engine does first: it finds what runs, and goes on from there.
+
+use super::task::Engine;
+use super::{blocking, recipe};
+use crate::model::colour::Colour;
+use crate::model::deployment::{Event, Live, Phase, Standby};
+use crate::model::release::ReleaseId;
+use crate::routing::Route;
+use crate::services::{Services};
+
+impl<R: Route, S: Services> Engine<R, S> {
+    /// Makes the world agree with what was saved: the active service first, and never a stop of it.
+    pub(super) async fn recover(&mut self) {
+        self.settle_half_done_switch();
+        self.agree_with_store().await;
+        let wanted = self.state.saved.wanted;
+        if let Some(active) = self.deployment.active() {
+            self.recover_active(active).await;
+            self.recover_inactive(active.colour.other(), wanted).await;
+        } else {
+            self.stop_leftover(Colour::Blue).await;
+        }
+        if let Some(wanted) = wanted.filter(|wanted| self.state.catalogue.get(*wanted).is_some()) {
+            self.step(Event::Offered(wanted)).await;
+        }
+        self.persist().await;
+    }
+
+    /// A route that outlived the daemon tells whether a switch that was decided had happened.
+    fn settle_half_done_switch(&mut self) {
+        let (Some(target), Some(active)) = (self.world.route.pointing_at(), self.state.saved.active) else {
+            return;
+        };
+        if let (true, Some((other, None))) = (target.colour != active.colour, &self.state.saved.standby) {
+            let other = Live { colour: target.colour, release: *other };
+            tracing::warn!(app = %self.app.name, colour = %other.colour, "a switch was decided but not carried out");
+            self.state.saved.active = Some(other);
+            self.state.saved.standby = Some((active.release, None));
+            let policy = super::task::policy(&self.app);
+            self.deployment = crate::model::deployment::Deployment::new(policy, &self.state.saved);
+        }
+    }
+
+    /// Forgets releases whose files are gone, and deletes files that no release names.
+    async fn agree_with_store(&mut self) {
+        let store = self.store.clone();
+        let known: Vec<ReleaseId> = self.state.catalogue.releases.iter().map(|release| release.id).collect();
+        let list = blocking(move || {
+            let there = store.list()?;
+            for id in there.iter().filter(|id| !known.contains(id)) {
+                store.delete(*id)?;
+            }
+            Ok(there)
+        });
+        match list.await {
+            Ok(there) => self.state.catalogue.releases.retain(|release| there.contains(&release.id)),
+            Err(error) => tracing::error!(app = %self.app.name, %error, "the release store can't be read"),
+        }
+    }
+
+    /// The active service goes on as it is; only one that is not there at all is started.
+    async fn recover_active(&mut self, active: Live) {
+        let Some(release) = self.release(active) else {
+            tracing::error!(app = %self.app.name, release = %active.release, "the active release is not in the store");
+            return;
+        };
+        let address = recipe::address(&release.recipe, active.colour);
+        if let Err(why) = self.world.point_at(active, address).await {
+            tracing::error!(app = %self.app.name, why, "the route could not be pointed at the active service");
+        }
+        if self.runs(active.colour).await == Some(Some(active.release)) {
+            return;
+        }
+        tracing::warn!(app = %self.app.name, colour = %active.colour, "the active service does not run; it is started");
+        let dir = self.store.path(release.id);
+        match recipe::service(&self.app, &release, active, dir) {
+            Ok(service) => {
+                let services = self.world.services.clone();
+                let app = self.app.name.clone();
+                // Connections are held meanwhile; the engine takes commands.
+                tokio::spawn(async move {
+                    if let Err(error) = services.start(&service).await {
+                        tracing::error!(%app, %error, "the active service could not be started");
+                    }
+                });
+            }
+            Err(failure) => tracing::error!(app = %self.app.name, reason = failure.reason, "can't be started"),
+        }
+    }
+
+    /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.
+    async fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
+        let Phase::Steady { standby, .. } = self.deployment.phase() else { return };
+        let runs = self.runs(colour).await;
+        match (standby.clone(), runs) {
+            (Standby::Warm(release), Some(Some(running))) if release == running => {}
+            (Standby::Warm(release), _) => {
+                self.step(Event::StandbyLost).await;
+                if wanted.is_none() && self.state.catalogue.get(release).is_some() {
+                    self.step(Event::Offered(release)).await;
+                }
+            }
+            (Standby::Empty | Standby::Failed(..), Some(_)) if wanted.is_none() => {
+                self.stop_leftover(colour).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// What runs as the service of that colour: nothing, something unknown, or a release.
+    async fn runs(&self, colour: Colour) -> Option<Option<ReleaseId>> {
+        match self.world.services.running(&self.service_id(colour)).await {
+            Ok(running) => running.map(|running| running.release),
+            Err(error) => {
+                tracing::error!(app = %self.app.name, %colour, %error, "can't be asked about");
+                None
+            }
+        }
+    }
+
+    async fn stop_leftover(&self, colour: Colour) {
+        let id = self.service_id(colour);
+        if let Err(error) = self.world.services.stop(&id).await {
+            tracing::warn!(service = %id, %error, "what a crash left could not be stopped");
+        }
+    }
+}

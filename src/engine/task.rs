@@ -1,0 +1,518 @@
+//! The loop of one app: events in, commands carried out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::perform::{Question, World};
+use super::{Message, Parts, View, Wish, blocking, offer, recipe};
+use crate::model::app::{App, ServiceId};
+use crate::model::colour::{ByColour, Colour};
+use crate::model::deployment::{
+    Ask, AskId, Command, Deployment, Event, Goal, Live, Notice, Outcome, Phase, Policy,
+};
+use crate::model::health::{Exit, Failure};
+use crate::model::release::{Release, Verdict};
+use crate::releases::intake::{Intake, Seen};
+use crate::releases::store::Store;
+use crate::routing::Route;
+use crate::services::{Exited, Services};
+use crate::state::{AppState, Entry, StateDir};
+
+/// The name under which dorc's own doings stand in the history.
+pub(super) const DORC: &str = "dorc";
+
+/// Someone who waits for an answer.
+struct Waiter {
+    who: String,
+    what: &'static str,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// The engine of one app.
+pub(super) struct Engine<R, S> {
+    pub(super) app: Arc<App>,
+    pub(super) world: World<R, S>,
+    pub(super) store: Arc<Store>,
+    pub(super) state_dir: StateDir,
+    pub(super) state: AppState,
+    pub(super) ports: ByColour<u16>,
+    pub(super) deployment: Deployment,
+    pub(super) intake: Option<(Intake, mpsc::Receiver<Seen>)>,
+    pub(super) storing: Option<tokio::task::JoinHandle<offer::Stored>>,
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    exits: broadcast::Sender<(Colour, Exit)>,
+    job: Option<AbortHandle>,
+    waiters: HashMap<AskId, Waiter>,
+    /// Who wanted the move that is under way, and as what.
+    mover: (String, &'static str),
+    last_ask: AskId,
+    last_exit: Option<(SystemTime, String)>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl<R: Route, S: Services> Engine<R, S> {
+    pub(super) fn new(parts: Parts<R, S>, store: Arc<Store>, notices: broadcast::Sender<Notice>) -> Self {
+        let Parts { app, route, services, state_dir, mut state, taken_ports } = parts;
+        let ports = app
+            .service
+            .ports
+            .or(state.ports)
+            .or_else(|| recipe::choose_ports(&app, &taken_ports))
+            .unwrap_or_default();
+        state.ports = Some(ports);
+        let deployment = Deployment::new(policy(&app), &state.saved);
+        let (exits, _) = broadcast::channel(super::QUEUE);
+        Self {
+            app: Arc::new(app),
+            world: World { route: Arc::new(route), services, notices },
+            store,
+            state_dir,
+            state,
+            ports,
+            deployment,
+            intake: None,
+            storing: None,
+            events: mpsc::channel(super::QUEUE),
+            exits,
+            job: None,
+            waiters: HashMap::new(),
+            mover: (DORC.into(), "switch"),
+            last_ask: 0,
+            last_exit: None,
+            ended: None,
+        }
+    }
+
+    /// Recovers what was under way, then takes events until told to end.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut exits = self.world.services.exits(&self.app.name);
+        self.recover().await;
+        self.watch_uploads();
+        while self.ended.is_none() {
+            let wake = self.deployment.wake_at();
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.message(message).await,
+                    None => break,
+                },
+                Some(event) = self.events.1.recv() => self.step(event).await,
+                Some(exited) = exits.recv() => self.exited(exited).await,
+                Some(seen) = next_seen(&mut self.intake), if self.storing.is_none() => self.seen(seen).await,
+                Some(stored) = finished(&mut self.storing) => self.stored(stored).await,
+                () = sleep_until(wake), if wake.is_some() => self.step(Event::Tick).await,
+            }
+        }
+        self.abort_job();
+        if let Some((intake, _)) = self.intake.take() {
+            intake.stop().await;
+        }
+        if let Some(ended) = self.ended {
+            // Whoever wanted the end may not wait for it.
+            let _ = ended.send(());
+        }
+    }
+
+    /// One event through the model, and what comes out of it.
+    pub(super) async fn step(&mut self, event: Event) {
+        for command in self.deployment.handle(event, Instant::now()) {
+            self.carry_out(command).await;
+        }
+    }
+
+    async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Persist => self.persist().await,
+            Command::MarkServed(release) => {
+                self.state.catalogue.judge(release, Verdict::Good(SystemTime::now()));
+            }
+            Command::MarkFailed(release, failure) => self.mark_failed(release, failure),
+            Command::Try(ticket, live) => self.start_try(ticket, live),
+            Command::Verify(ticket, live) => self.start_verify(ticket, live),
+            Command::PointAt(ticket, live) => self.start_move(ticket, live),
+            Command::Drain(ticket, colour, until) => {
+                let world = self.world.clone();
+                self.start_job(async move { Event::Drained(ticket, world.drain(colour, until).await) });
+            }
+            Command::Tell(notice) => self.tell(notice).await,
+            Command::Answer(ask, outcome) => self.answer(ask, outcome).await,
+        }
+    }
+
+    /// One that was good before stays good: a release that fails as a way back is still worth keeping.
+    fn mark_failed(&mut self, release: crate::model::release::ReleaseId, failure: Failure) {
+        if self.state.catalogue.get(release).is_some_and(|release| release.served().is_none()) {
+            self.state.catalogue.judge(release, Verdict::Failed(failure));
+        }
+    }
+
+    fn start_try(&mut self, ticket: u64, live: Live) {
+        let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
+        let dir = self.store.path(release.id);
+        let question = self.question(&release, live.colour);
+        let service = recipe::service(&self.app, &release, live, dir);
+        let (world, store) = (self.world.clone(), self.store.clone());
+        let exits = self.exits.subscribe();
+        self.start_job(async move {
+            let result = match service {
+                Ok(service) => match offer::fill_working_dir(store, &service).await {
+                    Ok(()) => world.bring_up(&service, &question, exits).await,
+                    Err(failure) => Err(failure),
+                },
+                Err(failure) => Err(failure),
+            };
+            match result {
+                Ok(answer) => Event::Ready(ticket, answer),
+                Err(failure) => Event::NotReady(ticket, failure),
+            }
+        });
+    }
+
+    fn start_verify(&mut self, ticket: u64, live: Live) {
+        let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
+        let question = self.question(&release, live.colour);
+        let (world, id) = (self.world.clone(), self.service_id(live.colour));
+        self.start_job(async move {
+            match world.verify(&id, &question).await {
+                Ok(answer) => Event::Ready(ticket, answer),
+                Err(failure) => Event::NotReady(ticket, failure),
+            }
+        });
+    }
+
+    fn start_move(&mut self, ticket: u64, live: Live) {
+        let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
+        let address = recipe::address(&release.recipe, live.colour);
+        let world = self.world.clone();
+        self.mover = self.find_mover();
+        self.start_job(async move {
+            match world.point_at(live, address).await {
+                Ok(()) => Event::Moved(ticket),
+                Err(why) => Event::NotMoved(ticket, why),
+            }
+        });
+    }
+
+    fn unknown_release(&mut self, ticket: u64, live: Live) {
+        let failure = Failure::because(format!("the release store does not have {}", live.release));
+        self.start_job(async move { Event::NotReady(ticket, failure) });
+    }
+
+    /// Starts a job in place of the one that is under way.
+    fn start_job(&mut self, job: impl Future<Output = Event> + Send + 'static) {
+        self.abort_job();
+        let events = self.events.0.clone();
+        let task = tokio::spawn(async move {
+            let event = job.await;
+            // The engine only goes away when it needs no answers any more.
+            let _ = events.send(event).await;
+        });
+        self.job = Some(task.abort_handle());
+    }
+
+    pub(super) fn abort_job(&mut self) {
+        if let Some(job) = self.job.take() {
+            job.abort();
+        }
+    }
+
+    pub(super) fn release(&self, live: Live) -> Option<Release> {
+        self.state.catalogue.get(live.release).cloned()
+    }
+
+    pub(super) fn service_id(&self, colour: Colour) -> ServiceId {
+        ServiceId { app: self.app.name.clone(), colour }
+    }
+
+    fn question(&self, release: &Release, colour: Colour) -> Question {
+        Question {
+            check: recipe::check(&release.recipe, colour, &self.store.path(release.id)),
+            address: recipe::address(&release.recipe, colour),
+            health: self.app.health.clone(),
+        }
+    }
+
+    /// Writes the state to disk. A failure is loud and does not stop what is under way: the services and the
+    /// route go on, and the next write tries again.
+    pub(super) async fn persist(&mut self) {
+        self.state.saved = self.deployment.saved();
+        let superfluous =
+            self.state.catalogue.superfluous(self.app.release.keep, &self.deployment.held());
+        for release in &superfluous {
+            self.state.catalogue.forget(*release);
+        }
+        let (dir, state, store) = (self.state_dir.clone(), self.state.clone(), self.store.clone());
+        let written = blocking(move || {
+            dir.write(&state)?;
+            superfluous.into_iter().try_for_each(|release| store.delete(release))
+        });
+        if let Err(error) = written.await {
+            tracing::error!(app = %self.app.name, %error, "the state could not be written");
+        }
+    }
+
+    async fn tell(&mut self, notice: Notice) {
+        let app = &self.app.name;
+        match &notice {
+            Notice::Moved { from, to } => {
+                tracing::info!(%app, to = %to.release, colour = %to.colour, "traffic moved");
+                let (who, what) = self.mover.clone();
+                self.record(&who, what, *from, Some(*to), "done").await;
+            }
+            Notice::Failed(live, failure) => {
+                tracing::warn!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not ready");
+                self.record(DORC, "try", None, Some(*live), &failure.reason).await;
+            }
+            Notice::ActiveExited(live, exit) => {
+                tracing::error!(%app, colour = %live.colour, release = %live.release, %exit, "the active service ended by itself; it is started again");
+                self.last_exit = Some((SystemTime::now(), exit.to_string()));
+                self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
+            }
+            _ => {}
+        }
+        // Nobody may be watching.
+        let _ = self.world.notices.send(notice);
+    }
+
+    /// Who wants the switch that is under way, and as what.
+    fn find_mover(&self) -> (String, &'static str) {
+        let asks = match self.deployment.phase() {
+            Phase::Switching { asks, .. } => asks.as_slice(),
+            _ => &[],
+        };
+        asks.iter()
+            .find_map(|ask| self.waiters.get(&ask.id))
+            .map_or_else(|| (DORC.to_owned(), "switch"), |waiter| (waiter.who.clone(), waiter.what))
+    }
+
+    pub(super) async fn record(
+        &self,
+        who: &str,
+        what: &str,
+        from: Option<Live>,
+        to: Option<Live>,
+        result: &str,
+    ) {
+        let name = |live: Live| format!("{} {}", live.colour, live.release);
+        let entry = Entry {
+            when: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            who: who.to_owned(),
+            what: what.to_owned(),
+            from: from.map(name),
+            to: to.map(name),
+            result: result.to_owned(),
+        };
+        let history = self.state_dir.history();
+        if let Err(error) = blocking(move || history.append(&entry)).await {
+            tracing::error!(app = %self.app.name, %error, "the history could not be written");
+        }
+    }
+
+    async fn answer(&mut self, ask: AskId, outcome: Outcome) {
+        let Some(waiter) = self.waiters.remove(&ask) else { return };
+        let refused = match &outcome {
+            Outcome::Done { .. } => None,
+            Outcome::Refused(why) | Outcome::Superseded(why) | Outcome::Busy(why) => Some(why.clone()),
+            Outcome::NotHealthy { failure, .. } => Some(failure.reason.clone()),
+        };
+        if let Some(why) = refused {
+            self.record(&waiter.who, waiter.what, self.deployment.active(), None, &why).await;
+        }
+        // Whoever asked may have gone.
+        let _ = waiter.reply.send(outcome);
+    }
+
+    async fn exited(&mut self, exited: Exited) {
+        let Exited { id, exit } = exited;
+        // No candidate may be coming up.
+        let _ = self.exits.send((id.colour, exit.clone()));
+        self.step(Event::Exited(id.colour, exit)).await;
+    }
+
+    async fn message(&mut self, message: Message) {
+        match message {
+            Message::Wish { wish, who, wait, reply } => self.wish(wish, who, wait, reply).await,
+            Message::Reload { who, reply } => self.reload(who, reply).await,
+            Message::View(reply) => self.view(reply),
+            Message::Update { app, who, reply } => {
+                let _ = reply.send(self.update(*app, &who).await);
+            }
+            Message::Remove { purge, reply } => self.remove(purge, reply).await,
+            Message::End(reply) => self.ended = Some(reply),
+        }
+    }
+
+    async fn wish(&mut self, wish: Wish, who: String, wait: bool, reply: oneshot::Sender<Outcome>) {
+        // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
+        self.catch_up().await;
+        let (what, rollback) = match &wish {
+            Wish::Switch { .. } => ("switch", false),
+            Wish::Rollback { .. } => ("rollback", true),
+        };
+        self.last_ask += 1;
+        let id = self.last_ask;
+        self.waiters.insert(id, Waiter { who, what, reply });
+        match self.goal(&wish) {
+            Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
+            Err(why) => self.answer(id, Outcome::Refused(why)).await,
+        }
+    }
+
+    /// What a wish comes to: names looked up, guards checked.
+    fn goal(&self, wish: &Wish) -> Result<Goal, String> {
+        match wish {
+            Wish::Switch { to, if_active } => {
+                if let Some(guard) = if_active {
+                    self.check_guard(&self.named(guard)?, guard)?;
+                }
+                to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
+            }
+            Wish::Rollback { to: Some(to) } => match self.named(to)? {
+                goal @ Goal::Release(_) => Ok(goal),
+                _ => Err(format!("rollback takes a release, {to:?} is a colour; a colour is for dorc switch --to")),
+            },
+            Wish::Rollback { to: None } => {
+                if let Phase::Draining { old, .. } = self.deployment.phase() {
+                    return Ok(Goal::Release(*old));
+                }
+                let active = self.deployment.active().map(|live| live.release);
+                self.state.catalogue.last_good(active).map(|release| Goal::Release(release.id)).ok_or_else(|| {
+                    "there is nothing to roll back to: no other release has been active yet".into()
+                })
+            }
+        }
+    }
+
+    fn named(&self, text: &str) -> Result<Goal, String> {
+        if let Ok(colour) = text.parse() {
+            return Ok(Goal::Colour(colour));
+        }
+        self.state.catalogue.find(text).map(|release| Goal::Release(release.id)).ok_or_else(|| {
+            let app = &self.app.name;
+            format!("{text:?} is neither green nor blue nor a release of {app}; they are in: dorc releases {app}")
+        })
+    }
+
+    fn check_guard(&self, guard: &Goal, text: &str) -> Result<(), String> {
+        let active = self.deployment.active();
+        let holds = active.is_some_and(|live| match guard {
+            Goal::Colour(colour) => live.colour == *colour,
+            Goal::Release(release) => live.release == *release,
+            Goal::Other => false,
+        });
+        if holds {
+            return Ok(());
+        }
+        let is = active.map_or_else(
+            || "nothing is active".to_owned(),
+            |live| format!("{} {} is active", live.colour, live.release),
+        );
+        Err(format!("{is}, not {text}: nothing was changed"))
+    }
+
+    async fn reload(&mut self, who: String, reply: oneshot::Sender<Result<String, String>>) {
+        let Some(active) = self.deployment.active() else {
+            let _ = reply.send(Err("there is no active service to reload".into()));
+            return;
+        };
+        let Some(release) = self.release(active) else {
+            let _ = reply.send(Err(format!("the release store does not have {}", active.release)));
+            return;
+        };
+        self.record(&who, "reload", None, Some(active), "asked").await;
+        let service = recipe::service(&self.app, &release, active, self.store.path(release.id));
+        let services = self.world.services.clone();
+        tokio::spawn(async move {
+            let result = match service {
+                Ok(service) => services.reload(&service).await.map_err(|error| error.to_string()),
+                Err(failure) => Err(failure.reason),
+            };
+            let _ = reply.send(result.map(|()| format!("{} {} reloaded", active.colour, active.release)));
+        });
+    }
+
+    fn view(&self, reply: oneshot::Sender<View>) {
+        let route = &self.world.route;
+        let view = View {
+            app: self.app.clone(),
+            deployment: self.deployment.clone(),
+            catalogue: self.state.catalogue.clone(),
+            running: ByColour::default(),
+            ports: self.ports,
+            connections: ByColour::from_fn(|colour| route.open_connections(colour)),
+            last_exit: self.last_exit.clone(),
+        };
+        let services = self.world.services.clone();
+        tokio::spawn(async move {
+            let mut view = view;
+            for colour in Colour::BOTH {
+                let id = ServiceId { app: view.app.name.clone(), colour };
+                view.running[colour] = services.running(&id).await.unwrap_or_default();
+            }
+            let _ = reply.send(view);
+        });
+    }
+
+    /// Leaves nothing of the app behind; the releases stay unless they are to be purged.
+    async fn remove(&mut self, purge: bool, reply: oneshot::Sender<Result<(), String>>) {
+        self.abort_job();
+        let result = self.delete_all(purge).await;
+        if let Err(why) = &result {
+            tracing::error!(app = %self.app.name, why, "could not be removed");
+        }
+        let failed = result.is_err();
+        let _ = reply.send(result);
+        if !failed {
+            let (ended, _) = oneshot::channel();
+            self.ended = Some(ended);
+        }
+    }
+
+    async fn delete_all(&mut self, purge: bool) -> Result<(), String> {
+        if let Some((intake, _)) = self.intake.take() {
+            intake.stop().await;
+        }
+        for colour in Colour::BOTH {
+            let id = self.service_id(colour);
+            self.world.services.remove(&id).await.map_err(|error| format!("{id}: {error}"))?;
+        }
+        let dir = self.state_dir.clone();
+        blocking(move || {
+            dir.delete()?;
+            if purge && dir.path().exists() {
+                std::fs::remove_dir_all(dir.path())?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// What the model needs to know of the configuration.
+pub(super) fn policy(app: &App) -> Policy {
+    Policy { promote: app.switch.promote, drain: app.switch.drain, deadline: app.health.deadline }
+}
+
+async fn next_seen(intake: &mut Option<(Intake, mpsc::Receiver<Seen>)>) -> Option<Seen> {
+    match intake {
+        Some((_, seen)) => seen.recv().await,
+        None => None,
+    }
+}
+
+async fn finished(storing: &mut Option<tokio::task::JoinHandle<offer::Stored>>) -> Option<offer::Stored> {
+    let handle = storing.as_mut()?;
+    let stored = handle.await;
+    *storing = None;
+    stored.ok()
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    if let Some(wake) = wake {
+        tokio::time::sleep_until(wake.into()).await;
+    }
+}
