@@ -1,0 +1,238 @@
+//! The way to the service: at once where it answers, and held for a while where it does not.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::Shared;
+use super::relay::Relay;
+use super::room::Seat;
+use crate::model::colour::Colour;
+use crate::routing::Target;
+use crate::routing::connections::{Order, Ticket};
+
+/// The pauses between the attempts at a service that refuses.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pace of the attempts. Whoever has locked it is the one that tries, for all who are held.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    refused_by: Option<Target>,
+    pause: Duration,
+}
+
+impl Pace {
+    fn next(&mut self, target: Option<Target>) -> Duration {
+        if self.refused_by != target || self.pause.is_zero() {
+            *self = Self { refused_by: target, pause: FIRST_PAUSE };
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// A started connection.
+enum Dial {
+    Connected(TcpStream),
+    /// The handshake is not over.
+    Waiting(TcpStream),
+}
+
+fn dial(address: SocketAddr) -> io::Result<Dial> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    set_tcp_nodelay(&socket, true)?;
+    // On the loopback interface the handshake is over when the first call returns, only that it can't say
+    // so: the second one can, and saves a turn through the event loop.
+    let connected = match connect(&socket, &address) {
+        Err(Errno::INPROGRESS) => match connect(&socket, &address) {
+            Err(Errno::ALREADY | Errno::INPROGRESS) => false,
+            Ok(()) | Err(Errno::ISCONN) => true,
+            Err(error) => return Err(error.into()),
+        },
+        other => other.map(|()| true)?,
+    };
+    let socket = adopt(socket)?;
+    Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
+}
+
+/// A non-blocking socket for this thread's event loop.
+fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
+    TcpStream::from_std(StdStream::from(socket))
+}
+
+/// A client that was just accepted: joined with its service at once, or else held in a task of its own.
+pub(super) fn serve(route: &Arc<Shared>, client: OwnedFd, seat: Seat) {
+    // A client that the event loop can't take is closed; the next one may fare better.
+    let Ok(client) = adopt(client) else { return };
+    let mut started = None;
+    // Nobody overtakes those who are held already.
+    if route.held.load(Relaxed) == 0
+        && let Some((address, ticket)) = route.register.choose()
+    {
+        match dial(address) {
+            Ok(Dial::Connected(service)) => {
+                tokio::spawn(Relay::new(client, service, ticket, seat));
+                return;
+            }
+            Ok(Dial::Waiting(service)) => started = Some((service, ticket)),
+            Err(_) => {}
+        }
+    }
+    let route = Arc::clone(route);
+    tokio::spawn(async move { route.hold(client, seat, started).await });
+}
+
+impl Shared {
+    /// Keeps a client until the service has taken it, it has gone away, or its time is over.
+    async fn hold(&self, client: TcpStream, seat: Seat, started: Option<(TcpStream, Ticket)>) {
+        let held = Held::new(&self.held);
+        let patience = self.hold.lock().map_or(Duration::ZERO, |hold| *hold);
+        let found = tokio::select! {
+            biased;
+            found = timeout(patience, self.find(started)) => found,
+            () = gone(&client) => return,
+            () = self.closed() => return,
+        };
+        match found {
+            Ok((service, ticket)) => {
+                drop(held);
+                Box::pin(Relay::new(client, service, ticket, seat)).await;
+            }
+            Err(_) => {
+                self.given_up.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// A connection to the service, whichever and whenever.
+    async fn find(&self, started: Option<(TcpStream, Ticket)>) -> (TcpStream, Ticket) {
+        let mut moves = self.moves.subscribe();
+        if let Some((service, ticket)) = started
+            && let Ok(Ok(())) = timeout(FIRST_PAUSE, established(&service, &ticket)).await
+        {
+            return (service, ticket);
+        }
+        loop {
+            moves.mark_unchanged();
+            tokio::select! {
+                biased;
+                found = self.attempt() => return found,
+                _ = moves.changed() => {}
+            }
+        }
+    }
+
+    /// Tries in turn with all others until the service answers. Whoever is first goes on at the pace;
+    /// once it succeeds, each of those behind it succeeds at its first attempt.
+    async fn attempt(&self) -> (TcpStream, Ticket) {
+        let target = self.register.pointing_at();
+        if target.is_none() {
+            return pending().await;
+        }
+        let mut pace = self.pace.lock().await;
+        loop {
+            let pause = pace.next(target);
+            let next = Instant::now() + pause;
+            // A service whose queue is full drops the handshake, and its repetition by the kernel comes late.
+            if let Ok(Ok(found)) = timeout_at(next, self.connect()).await {
+                *pace = Pace::default();
+                return found;
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    async fn connect(&self) -> io::Result<(TcpStream, Ticket)> {
+        let (address, ticket) = self.register.choose().ok_or(io::ErrorKind::NotConnected)?;
+        match dial(address)? {
+            Dial::Connected(service) => Ok((service, ticket)),
+            Dial::Waiting(service) => {
+                established(&service, &ticket).await?;
+                Ok((service, ticket))
+            }
+        }
+    }
+
+    async fn closed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+}
+
+/// Waits for the end of a handshake; an order to close ends it as well.
+async fn established(service: &TcpStream, ticket: &Ticket) -> io::Result<()> {
+    poll_fn(|cx| {
+        ticket.wake_on_order(cx.waker());
+        match ticket.order() {
+            Some(Order::Close) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Some(Order::CloseIfQuiet) | None => service.poll_write_ready(cx),
+        }
+    })
+    .await?;
+    socket_error(service)??;
+    Ok(())
+}
+
+/// Returns when a held client has gone away. One that has sent something and then its end still wants its
+/// answer; only a reset ends that.
+async fn gone(client: &TcpStream) {
+    loop {
+        if client.readable().await.is_err() {
+            return;
+        }
+        let mut byte = [0; 1];
+        let mut waiting = false;
+        let peeked = client.try_io(Interest::READABLE, || {
+            let (_, count) = recv(client, &mut byte, RecvFlags::PEEK)?;
+            waiting = count > 0;
+            // What was said is left for the service: wait for the next event, which can only be a reset or more.
+            if waiting { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match peeked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+        if waiting {
+            let _ = client.ready(Interest::ERROR).await;
+            return;
+        }
+    }
+}
+
+/// Counts a held client for as long as it lives.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How many connections of both colours there are.
+pub(super) fn open_in_all(route: &Shared) -> usize {
+    Colour::BOTH.into_iter().map(|colour| route.register.open(colour)).sum()
+}

@@ -1,0 +1,214 @@
+//! The listen addresses of a route: bound, taken over, exchanged, and emptied without waiting for anyone.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_tcp_keepcnt, set_tcp_keepidle,
+    set_tcp_keepintvl, set_tcp_nodelay, socket_acceptconn,
+};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, listen, shutdown, socket_with,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::Shared;
+use super::connect::serve;
+
+/// How many handshakes the kernel finishes ahead of us, as far as `net.core.somaxconn` allows.
+const BACKLOG: i32 = 4096;
+/// How many clients are accepted before the connections that exist get their turn.
+const BATCH: usize = 64;
+/// A client that vanished without a word is noticed after this time of silence, plus eight probes.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A listening socket and the tasks that empty it.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) socket: TcpListener,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Listener {
+    /// Starts to accept, on each of the threads.
+    pub(super) fn accept(&mut self, route: &Arc<Shared>, threads: &[Handle]) -> io::Result<()> {
+        for thread in threads {
+            let socket = self.socket.try_clone()?;
+            let route = Arc::clone(route);
+            self.tasks.push(thread.spawn(accept_all(route, socket)).abort_handle());
+        }
+        Ok(())
+    }
+
+    /// Stops to accept; the socket goes on collecting clients for whoever has it too.
+    pub(super) fn pause(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+    }
+
+    /// Ends the socket itself, wherever else it may be open.
+    pub(super) fn end(mut self) {
+        self.pause();
+        // Whatever is wrong with it, dropping it is the most that can be done.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.pause();
+    }
+}
+
+/// The sockets that those addresses need. `[::]` stands for both families, and is always two sockets: so
+/// each address can come and go alone, and no list of addresses can stand in its own way.
+pub(super) fn sockets_for(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut wanted = Vec::new();
+    for &address in addresses {
+        let also = (address.ip() == Ipv6Addr::UNSPECIFIED && address.port() != 0)
+            .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())));
+        for address in std::iter::once(address).chain(also) {
+            if address.port() == 0 || !wanted.contains(&address) {
+                wanted.push(address);
+            }
+        }
+    }
+    wanted
+}
+
+/// Takes over the adopted socket of that address, or binds one.
+pub(super) fn open(address: SocketAddr, adopted: &mut Vec<TcpListener>) -> io::Result<Listener> {
+    let found = adopted.iter().position(|socket| socket.local_addr().is_ok_and(|local| local == address));
+    let socket = match found {
+        Some(index) => take_over(adopted.swap_remove(index)),
+        None => bound(address),
+    };
+    let socket = socket.map_err(|error| explain(address, error))?;
+    let address = socket.local_addr()?;
+    Ok(Listener { address, socket, tasks: Vec::new() })
+}
+
+fn take_over(socket: TcpListener) -> io::Result<TcpListener> {
+    if !socket_acceptconn(&socket)? {
+        listen(&socket, BACKLOG)?;
+    }
+    prepare(&socket)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    prepare(&socket)?;
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what accepted sockets inherit, which saves setting it on each of them.
+fn prepare(socket: impl AsFd) -> io::Result<()> {
+    set_tcp_nodelay(&socket, true)?;
+    set_socket_keepalive(&socket, true)?;
+    set_tcp_keepidle(&socket, KEEP_ALIVE)?;
+    set_tcp_keepintvl(&socket, PROBE_EVERY)?;
+    set_tcp_keepcnt(&socket, 8)?;
+    Ok(())
+}
+
+fn explain(address: SocketAddr, error: io::Error) -> io::Error {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("cannot listen on {address}: it is in use by another program"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("cannot listen on {address}: no network interface of this machine has that address")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot listen on {address}: this user may not use ports below 1024")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    };
+    io::Error::new(error.kind(), reason)
+}
+
+/// Accepts until it is aborted. Nobody is waited for in here but clients.
+async fn accept_all(route: Arc<Shared>, socket: TcpListener) {
+    let Ok(socket) = AsyncFd::register_with_interest(socket, Interest::READABLE) else {
+        tracing::error!("a listening socket could not be watched, it takes no connections");
+        return;
+    };
+    let mut exhausted = false;
+    while let Ok(mut ready) = socket.readable().await {
+        match accept_some(&route, socket.get_ref()) {
+            Accepted::All => ready.clear_ready(),
+            Accepted::Some => tokio::task::yield_now().await,
+            Accepted::NoRoom(reason) => {
+                if !std::mem::replace(&mut exhausted, true) {
+                    tracing::warn!("new connections have to wait: {reason}");
+                }
+                route.room.someone_leaves().await;
+                continue;
+            }
+            Accepted::Ended => return,
+        }
+        if std::mem::take(&mut exhausted) {
+            tracing::info!("new connections are accepted again");
+        }
+    }
+}
+
+enum Accepted {
+    /// Nobody is waiting any more.
+    All,
+    /// There may be more.
+    Some,
+    /// There is no place for more.
+    NoRoom(String),
+    /// The socket was ended.
+    Ended,
+}
+
+fn accept_some(route: &Arc<Shared>, socket: &TcpListener) -> Accepted {
+    for _ in 0..BATCH {
+        let Some(seat) = route.room.sit() else {
+            return Accepted::NoRoom("dorc has as many connections as its descriptors allow".into());
+        };
+        match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(client) => serve(route, client, seat),
+            Err(Errno::AGAIN) => return Accepted::All,
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                return Accepted::NoRoom(error.to_string());
+            }
+            Err(Errno::INVAL | Errno::BADF) => return Accepted::Ended,
+            // The client gave up while it was waiting (`ECONNABORTED` and its kin): on to the next one.
+            Err(_) => {}
+        }
+    }
+    Accepted::Some
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_ipv6_address_needs_two_sockets() {
+        let list =
+            |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect::<Vec<_>>();
+        assert_eq!(sockets_for(&list(&["[::]:80"])), list(&["[::]:80", "0.0.0.0:80"]));
+        assert_eq!(sockets_for(&list(&["0.0.0.0:80", "[::]:80"])), list(&["0.0.0.0:80", "[::]:80"]));
+        assert_eq!(sockets_for(&list(&["[::1]:80", "127.0.0.1:0"])), list(&["[::1]:80", "127.0.0.1:0"]));
+    }
+}

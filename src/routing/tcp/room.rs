@@ -1,0 +1,63 @@
+//! How many connections fit into the descriptors that the process has.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Notify;
+
+/// The most descriptors that are left for everything but connections.
+const RESERVE: u64 = 512;
+/// The longest wait before accepting is tried again: others in the process use descriptors too.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The places of one plane. Clients that find none wait in the kernel's accept queue, where they cost
+/// nothing; if they were accepted, the sockets towards the service would be what is missing.
+#[derive(Debug)]
+pub(super) struct Room {
+    places: usize,
+    taken: AtomicUsize,
+    left: Notify,
+}
+
+impl Room {
+    /// Raises the limit of descriptors as far as it goes, and shares it out.
+    pub(super) fn new() -> Arc<Self> {
+        let limit = getrlimit(Resource::Nofile);
+        // If this is refused the old limit holds, and that is read back below.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX));
+        let places = (descriptors - RESERVE.min(descriptors / 4)) / 2;
+        Arc::new(Self {
+            places: usize::try_from(places).unwrap_or(usize::MAX),
+            taken: AtomicUsize::new(0),
+            left: Notify::new(),
+        })
+    }
+
+    /// Takes a place, if there is one.
+    pub(super) fn sit(self: &Arc<Self>) -> Option<Seat> {
+        let seat = Seat(Arc::clone(self));
+        // Dropping the seat gives back what was taken too much.
+        (self.taken.fetch_add(1, Relaxed) < self.places).then_some(seat)
+    }
+
+    /// Waits until a connection has ended, or for a moment.
+    pub(super) async fn someone_leaves(&self) {
+        // The time-out is no failure: it is the second half of what is waited for.
+        let _ = tokio::time::timeout(PAUSE, self.left.notified()).await;
+    }
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Room>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+        self.0.left.notify_waiters();
+    }
+}
