@@ -1,0 +1,3 @@
+//! The same cases over everything that stands behind a seam.
+
+mod services_cases;

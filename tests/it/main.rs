@@ -1,0 +1,3 @@
+//! The parts of dorc against the world they act on.
+
+mod unit;
