@@ -4,6 +4,7 @@
 //! input is a socket to the supervisor, and when that closes, however dorc ended, the guard ends all that descends
 //! from it: as a subreaper it inherits what its descendants leave behind, so having no child left means that nothing is.
 
+mod program;
 mod run;
 
 use std::ffi::OsString;

@@ -93,12 +93,13 @@ fn environment(service: &Service, state: &Path) -> Result<Vec<String>, ServiceEr
     if let Some(state) = state.to_str() {
         all.insert("STATE_DIRECTORY".to_owned(), state.to_owned());
     }
-    all.extend(service.env.clone());
     if let Some(path) = &service.env_file {
         let text = fs::read_to_string(path)
             .map_err(|error| failure(format!("its env_file {} can't be read: {error}", path.display())))?;
         all.extend(text.lines().filter_map(variable));
     }
+    // What the app file and dorc say themselves comes last, `PORT` above all.
+    all.extend(service.env.clone());
     Ok(all.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 

@@ -1,12 +1,8 @@
 //! One run of a program under its guard, from its start until nothing of it is left.
 
-use std::ffi::OsStr;
 use std::future::pending;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,11 +11,11 @@ use tokio::net::{UnixDatagram, unix::pipe};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::super::explain::explain;
 use super::super::frames::{Frames, Order, Report};
 use super::super::log::Log;
 use super::super::{STOP_GRACE, proc};
 use super::Arguments;
+use super::program::{describe, exit_code, spawn, spawn_fresh};
 
 /// How long the processes get after a SIGTERM when dorc is gone: their clients have lost their connections already.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -105,7 +101,7 @@ impl Guard {
         if let Some(name) = &arguments.notify {
             env.push(format!("NOTIFY_SOCKET={name}"));
         }
-        let main = match spawn(&arguments.command, &env, &output_writer) {
+        let main = match spawn_fresh(&arguments.command, &env, &output_writer).await {
             Ok(main) => main,
             Err(reason) => {
                 frames.send(Report::Failed(reason)).await?;
@@ -345,49 +341,6 @@ impl Guard {
         if !self.supervisor_gone && self.frames.send(report).await.is_err() {
             // Reading tells the same, at the next event.
         }
-    }
-}
-
-/// Starts a command in a process group of its own; the error is the reason in words.
-fn spawn<S: AsRef<OsStr>>(command: &[S], env: &[String], output: &PipeWriter) -> Result<Pid, String> {
-    let Some((program, arguments)) = command.split_first() else { return Err("the command is empty".into()) };
-    let output = || output.try_clone().map_err(|error| format!("no pipe for its output: {error}"));
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(env.iter().filter_map(|variable| variable.split_once('=')))
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output()?)
-        .stderr(output()?)
-        .spawn()
-        .map_err(|error| explain(Path::new(program), &error))?;
-    // It is reaped with all others, by `wait`.
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| "it has no process".to_owned())
-}
-
-fn exit_code(status: WaitStatus) -> u8 {
-    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
-fn describe(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => match Signal::from_named_raw(signal) {
-            Some(name) => format!("killed by {}", signal_name(name)),
-            None => format!("killed by signal {signal}"),
-        },
-        (None, None) => "an unknown end".to_owned(),
-    }
-}
-
-fn signal_name(signal: Signal) -> String {
-    match signal {
-        Signal::ABORT => "SIGABRT".to_owned(),
-        Signal::ALARM => "SIGALRM".to_owned(),
-        Signal::POWER => "SIGPWR".to_owned(),
-        other => format!("{other:?}").replace("Signal::", "SIG").replace('"', ""),
     }
 }
 
