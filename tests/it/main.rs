@@ -1,0 +1,3 @@
+//! Tests that touch the world: processes, sockets, files.
+
+mod embedded;
