@@ -1,3 +1,6 @@
 //! The parts of dorc against the world they act on.
 
 mod unit;
+//! Tests that touch the world: processes, sockets, files.
+
+mod embedded;
