@@ -1,6 +1,12 @@
 //! Releases: from an upload that is still being written to an immutable snapshot.
 
+mod beneath;
+mod copy;
 pub mod intake;
 mod lease;
+mod listing;
 pub mod store;
+pub mod upload;
 pub mod watch;
+mod whole;
+mod working_dir;
