@@ -32,22 +32,30 @@ impl<'t> Document<'t> {
     /// The text as TOML.
     pub(super) fn parse(&self) -> Result<DeTable<'t>, Vec<Problem>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        let mut problems: Vec<Problem> = Vec::new();
-        for error in errors {
-            let place = error.span().map(|span| self.place(span.start));
-            // One mistake is often told several times from one line.
-            if problems.last().is_some_and(|last| last.line == place.map(|(line, _)| line)) {
-                continue;
-            }
-            let wrong = Wrong::new(format!("this is not TOML: {}", error.message()), "");
-            problems.push(Problem {
-                line: place.map(|(line, _)| line),
-                column: place.map(|(_, column)| column),
-                ..Problem::of_file(wrong)
-            });
-        }
+        let mut problems: Vec<Problem> = errors.iter().map(|error| self.syntax(error)).collect();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        // One mistake is often told several times from one line.
+        problems.dedup_by_key(|problem| problem.line);
         problems.truncate(SYNTAX_ERRORS_SHOWN);
         if problems.is_empty() { Ok(table.into_inner()) } else { Err(problems) }
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> Problem {
+        let place = error.span().map(|span| self.place(span.start));
+        let said = error.message();
+        let mend = match said {
+            _ if said.starts_with("duplicate key") => "leave one of them out",
+            _ if said.starts_with("key with no value") => "write key = value",
+            _ if said.starts_with("string values must be quoted") || said.starts_with("invalid boolean") => {
+                "a text stands in quotes: key = \"text\""
+            }
+            _ => "the format is explained at https://toml.io",
+        };
+        Problem {
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            ..Problem::of_file(Wrong::new(format!("this is not TOML: {said}"), mend))
+        }
     }
 
     /// Notes that something is wrong with `key`.

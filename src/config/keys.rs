@@ -80,12 +80,12 @@ impl Format {
         if let Some(near) = nearest(key, self.keys(section)) {
             return format!("did you mean {near}?");
         }
-        let elsewhere =
-            self.0.iter().find_map(|(home, keys)| nearest(key, keys).map(|near| full(home, near)));
-        match elsewhere {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("known here are {}", self.keys(section).join(", ")),
+        let of_the_other =
+            !std::ptr::eq(self, &FORMAT) && FORMAT.0.iter().any(|(_, keys)| keys.contains(&key));
+        if of_the_other {
+            return "this file is in the first dorc's format, so take it out or rewrite the file".to_owned();
         }
+        format!("known here are {}", self.keys(section).join(", "))
     }
 }
 

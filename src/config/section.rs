@@ -35,7 +35,7 @@ impl<'d, 't> Section<'d, 't> {
         let table = self.get(key, |value| match value {
             DeValue::Table(table) => Ok(table),
             other => Err(Wrong::new(
-                format!("this is a section, found {}", found(other)),
+                format!("expected a section, found {}", found(other)),
                 format!("write [{path}] on a line of its own and its keys below"),
             )),
         });

@@ -129,7 +129,10 @@ fn colour_of(name: &AppName, value: &DeValue<'_>) -> Result<Colour, Wrong> {
 
 /// How both are run; where something is missing or wrong, that has been reported.
 fn both(top: &Section<'_, '_>, active: Written, inactive: Written) -> ServiceConfig {
-    if active.colour.is_some() && active.colour == inactive.colour {
+    let same = active.colour.is_some() && active.colour == inactive.colour;
+    // What follows from a wrong name would only hide it.
+    let different = !same && active.colour.is_some() && inactive.colour.is_some();
+    if same {
         top.report(
             "inactive_service",
             Wrong::new(
@@ -145,8 +148,8 @@ fn both(top: &Section<'_, '_>, active: Written, inactive: Written) -> ServiceCon
     let ByColour { blue, green } = services;
     ServiceConfig {
         start: pair(blue.start, green.start).unwrap_or_else(defaults::start),
-        reload: like(top, "on_reload", blue.reload, green.reload),
-        stop: like(top, "on_stop", blue.stop, green.stop),
+        reload: like(top, "on_reload", different, blue.reload, green.reload),
+        stop: like(top, "on_stop", different, blue.stop, green.stop),
         ports: pair(blue.port, green.port),
         working_dir: pair(blue.working_dir, green.working_dir),
         user: Some("root".to_owned()),
@@ -163,10 +166,11 @@ fn pair<T>(blue: Option<T>, green: Option<T>) -> Option<ByColour<T>> {
 fn like(
     top: &Section<'_, '_>,
     key: &str,
+    told: bool,
     blue: Option<Vec<String>>,
     green: Option<Vec<String>>,
 ) -> Option<ByColour<Vec<String>>> {
-    if blue.is_some() != green.is_some() {
+    if told && blue.is_some() != green.is_some() {
         let message = format!("only one of the two services has a command of its own for {key}");
         top.report("inactive_service", Wrong::new(message, "give it to both, or to none"));
     }

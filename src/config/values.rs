@@ -40,7 +40,7 @@ fn shorten(text: &str) -> String {
 /// Any text without control characters.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Wrong> {
     let DeValue::String(text) = value else {
-        return Err(Wrong::new(format!("this is a text, found {}", found(value)), "put it in quotes"));
+        return Err(Wrong::new(format!("expected text, found {}", found(value)), "write it in quotes"));
     };
     match text.chars().find(|c| c.is_control()) {
         Some(bad) => {
@@ -60,7 +60,7 @@ pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Wrong> {
     match value {
         DeValue::Boolean(flag) => Ok(*flag),
         other => Err(Wrong::new(
-            format!("this is true or false, found {}", found(other)),
+            format!("expected true or false, found {}", found(other)),
             "write it without quotes",
         )),
     }
@@ -71,7 +71,7 @@ pub(super) fn number(value: &DeValue<'_>, range: RangeInclusive<i64>) -> Result<
     let (low, high) = (range.start(), range.end());
     let mend = format!("write a number from {low} to {high}");
     let DeValue::Integer(written) = value else {
-        return Err(Wrong::new(format!("this is a number, found {}", found(value)), mend));
+        return Err(Wrong::new(format!("expected a whole number, found {}", found(value)), mend));
     };
     i64::from_str_radix(written.as_str(), written.radix())
         .ok()
@@ -83,8 +83,8 @@ pub(super) fn number(value: &DeValue<'_>, range: RangeInclusive<i64>) -> Result<
 pub(super) fn port(value: &DeValue<'_>) -> Result<u16, Wrong> {
     let DeValue::Integer(written) = value else {
         return Err(Wrong::new(
-            format!("this is a port, found {}", found(value)),
-            "write it as 8081, without quotes",
+            format!("expected a port, found {}", found(value)),
+            "write the number alone, without quotes",
         ));
     };
     i64::from_str_radix(written.as_str(), written.radix())
@@ -104,7 +104,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
         DeValue::Integer(_) => port(value).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         DeValue::String(text) => address_in(text),
         other => Err(Wrong::new(
-            format!("this is a port or an address with a port, found {}", found(other)),
+            format!("expected a port, or an address with a port, found {}", found(other)),
             "write 80, \"0.0.0.0:80\", or a list of them",
         )),
     }
@@ -152,7 +152,7 @@ pub(super) fn list<T>(
 ) -> Result<Vec<T>, Wrong> {
     match value {
         DeValue::Array(values) => values.iter().map(|value| item(value.get_ref())).collect(),
-        other => Err(Wrong::new(format!("this is a list of {of}, found {}", found(other)), "put it in [ ]")),
+        other => Err(Wrong::new(format!("expected a list of {of}, found {}", found(other)), "put it in [ ]")),
     }
 }
 
@@ -165,7 +165,7 @@ pub(super) fn duration(value: &DeValue<'_>, range: RangeInclusive<Duration>) -> 
             let mend = format!("write \"{number}s\" if seconds are meant");
             return Err(Wrong::new(format!("a duration has a unit, found the number {number}"), mend));
         }
-        other => return Err(Wrong::new(format!("this is a duration, found {}", found(other)), example)),
+        other => return Err(Wrong::new(format!("expected a duration, found {}", found(other)), example)),
     };
     let Ok(duration) = humantime::parse_duration(written) else {
         return Err(Wrong::new(format!("{} is not a duration", shown(written)), example));
@@ -187,7 +187,7 @@ pub(super) fn one_of<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Resul
     let known =
         format!("write {}", names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or "));
     let DeValue::String(written) = value else {
-        return Err(Wrong::new(format!("this is one of a few words, found {}", found(value)), known));
+        return Err(Wrong::new(format!("expected one of a few words, found {}", found(value)), known));
     };
     words.iter().find(|(name, _)| name == written).map(|(_, meant)| *meant).ok_or_else(|| {
         let mend = match nearest(written, &names) {
@@ -242,7 +242,7 @@ pub(super) fn memory_max(value: &DeValue<'_>) -> Result<String, Wrong> {
     };
     if bytes < 1 << 20 {
         return Err(Wrong::new(
-            format!("{written} is {bytes} bytes, and no program runs in that"),
+            format!("{bytes} bytes are too few for any program"),
             "give it a unit, for example \"512M\"",
         ));
     }

@@ -101,6 +101,10 @@ impl Context<'_> {
         if own || Path::new(program) == self.upload {
             return Ok("{bin}".to_owned());
         }
+        if self.service.is_none() {
+            // The wrong name has been told, and what follows from it would only hide it.
+            return Ok(program.to_owned());
+        }
         if program.contains('/') || program == "{bin}" {
             return commands::check_program(program).map(|()| program.to_owned());
         }
