@@ -1,1 +1,118 @@
-//! The app file as it is written.
+//! dorc's own app file as it is written.
+
+mod health;
+mod service;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::checks;
+use super::defaults;
+use super::document::Document;
+use super::keys::FORMAT;
+use super::paths;
+use super::problem::Wrong;
+use super::section::Section;
+use super::values;
+use crate::model::app::{App, AppName, PlaneChoice, Promote, ReleaseBin, ReleaseConfig, SwitchConfig};
+
+/// More listen addresses than this are a mistake.
+const MAX_LISTEN: usize = 64;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads the file. The app is to be used only if nothing was reported to `document`.
+pub(super) fn read(name: &AppName, document: &Document<'_>, table: &DeTable<'_>) -> App {
+    let top = Section::top(document, &FORMAT, table);
+    top.refuse_unknown();
+    let listen = top.require("listen", "80", listen).unwrap_or_default();
+    let release_dir =
+        top.require("release_dir", "\"/srv/upload/web\"", |value| paths::release_dir(value, document.base()));
+    let release_bin =
+        top.require("release_bin", "\"web\"", |value| paths::release_bin(value, release_dir.as_deref()));
+    let service = top.section("service");
+    let app = App {
+        name: name.clone(),
+        listen,
+        plane: top.get("plane", plane).unwrap_or(PlaneChoice::Auto),
+        release_dir: release_dir.unwrap_or_default(),
+        release_bin: release_bin.unwrap_or(ReleaseBin::Inside(PathBuf::new())),
+        deployers: top.get("deployers", deployers).unwrap_or_default(),
+        service: service::read(&service),
+        health: health::read(&top.section("health")),
+        switch: switch(&top.section("switch")),
+        release: release(&top.section("release")),
+    };
+    checks::listen(&top, "listen", &app.listen);
+    checks::ports(&service, "ports", &app);
+    checks::working_dir(&service, "working_dir", &app);
+    app
+}
+
+fn listen(value: &DeValue<'_>) -> Result<Vec<SocketAddr>, Wrong> {
+    let DeValue::Array(values) = value else {
+        return values::address(value).map(|address| vec![address]);
+    };
+    if values.is_empty() || values.len() > MAX_LISTEN {
+        let message = format!("the list has {} addresses", values.len());
+        return Err(Wrong::new(message, format!("an app listens on 1 to {MAX_LISTEN}")));
+    }
+    values.iter().map(|value| values::address(value.get_ref())).collect()
+}
+
+fn plane(value: &DeValue<'_>) -> Result<PlaneChoice, Wrong> {
+    let known = [("auto", PlaneChoice::Auto), ("kernel", PlaneChoice::Kernel), ("tcp", PlaneChoice::Tcp)];
+    if value.as_str() == Some("http") {
+        return Err(Wrong::new("the http plane is not built yet", "write \"auto\" or \"tcp\""));
+    }
+    values::one_of(value, &known)
+}
+
+fn deployers(value: &DeValue<'_>) -> Result<Vec<String>, Wrong> {
+    let mut names = values::list(value, "users", values::user)?;
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn switch(section: &Section<'_, '_>) -> SwitchConfig {
+    section.refuse_unknown();
+    let default = defaults::switch();
+    let promote = [("manual", Promote::Manual), ("auto", Promote::Auto)];
+    SwitchConfig {
+        promote: section.get("promote", |value| values::one_of(value, &promote)).unwrap_or(default.promote),
+        drain: section.get("drain", drain).unwrap_or(default.drain),
+        bake: section
+            .get("bake", |value| values::duration(value, Duration::ZERO..=7 * DAY))
+            .unwrap_or(default.bake),
+        hold: section
+            .get("hold", |value| values::duration(value, Duration::ZERO..=10 * MINUTE))
+            .unwrap_or(default.hold),
+    }
+}
+
+fn drain(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
+    match value {
+        DeValue::String(word) if word == "forever" => Ok(None),
+        value => values::duration(value, Duration::ZERO..=30 * DAY).map(Some),
+    }
+}
+
+fn release(section: &Section<'_, '_>) -> ReleaseConfig {
+    section.refuse_unknown();
+    let default = defaults::release();
+    ReleaseConfig {
+        keep: section
+            .get("keep", |value| values::number(value, 1..=1000))
+            .and_then(|keep| usize::try_from(keep).ok())
+            .unwrap_or(default.keep),
+        settle: section
+            .get("settle", |value| values::duration(value, 10 * MILLISECOND..=10 * MINUTE))
+            .unwrap_or(default.settle),
+    }
+}

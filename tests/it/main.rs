@@ -4,3 +4,6 @@ mod unit;
 //! Tests that touch the world: processes, sockets, files.
 
 mod embedded;
+//! The integration tests: one binary, one module for each part.
+
+mod config;

@@ -1,0 +1,36 @@
+//! The users of a host.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What is to be known of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct User {
+    /// The number that files carry.
+    pub(super) uid: u32,
+}
+
+/// Looks a user up in the host's own file, and elsewhere (a directory service) only if it is not there.
+pub(super) fn find(root: &Path, name: &str) -> Option<User> {
+    let file = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    in_lines(&file, name).or_else(|| if root == Path::new("/") { ask_getent(name) } else { None })
+}
+
+fn ask_getent(name: &str) -> Option<User> {
+    let output = Command::new("getent")
+        .args(["passwd", name])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    in_lines(&String::from_utf8_lossy(&output.stdout), name)
+}
+
+fn in_lines(lines: &str, name: &str) -> Option<User> {
+    lines.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let uid = fields.next().filter(|field| *field == name).and_then(|_| fields.nth(1))?;
+        Some(User { uid: uid.parse().ok()? })
+    })
+}
