@@ -4,3 +4,4 @@
 mod host;
 
 mod harness;
+mod load;

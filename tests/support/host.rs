@@ -3,6 +3,8 @@
 //! The place is an overlay of `/` on tmpfs, so all that is installed here is installed there too, and nothing
 //! that a test does there reaches this machine. Each host has its own processes, network, users and disk.
 
+#![allow(dead_code, reason = "a scenario takes what it needs")]
+
 #[path = "host/command.rs"]
 mod command;
 #[path = "host/machine.rs"]
@@ -129,7 +131,8 @@ impl TestHost {
 
     /// What a unit wrote since the last boot.
     pub fn journal(&self, unit: &str) -> String {
-        self.run(&format!("journalctl --boot --no-pager --output short-precise --unit '{unit}'")).stdout_text()
+        self.run(&format!("journalctl --boot --no-pager --output short-precise --unit '{unit}'"))
+            .stdout_text()
     }
 
     /// Asks again until there is an answer, for what gives no event to wait for.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -73,8 +75,9 @@ impl fmt::Display for Output {
 pub struct Background {
     command: String,
     child: Child,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    stdout: Stream,
+    stderr: Stream,
+    has_ended: bool,
 }
 
 impl Background {
@@ -82,10 +85,19 @@ impl Background {
     pub fn wait(mut self) -> Output {
         drop(self.child.stdin.take());
         let status = self.child.wait().expect("a started command can be waited for");
-        let stdout = self.stdout.take().map(|reader| reader.join().expect("the reader does not panic"));
-        let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader does not panic"));
+        self.has_ended = true;
         let command = std::mem::take(&mut self.command);
-        Output { command, status, stdout: stdout.unwrap_or_default(), stderr: stderr.unwrap_or_default() }
+        Output { command, status, stdout: self.stdout.take(), stderr: self.stderr.take() }
+    }
+
+    /// Waits until it has written this to one of its streams.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str, deadline: Duration) {
+        let found = match self.stdout.wait_for(text, Duration::ZERO) {
+            true => true,
+            false => self.stderr.wait_for(text, deadline) || self.stdout.wait_for(text, Duration::ZERO),
+        };
+        assert!(found, "`{}` did not write `{text}` within {deadline:?}", self.command);
     }
 
     /// Writes to its standard input.
@@ -110,7 +122,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        if self.stdout.is_some() {
+        if !self.has_ended {
             self.signal(Signal::KILL);
             let _gone_already = self.child.wait();
         }
@@ -143,7 +155,13 @@ fn enter(leader: u32) -> Command {
     enter.args(["--target", &leader.to_string(), "--all", "--wdns=/root", "--"]);
     enter.env_clear();
     enter.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    enter.envs([("HOME", "/root"), ("USER", "root"), ("LOGNAME", "root"), ("SHELL", "/bin/sh"), ("LANG", "C.UTF-8")]);
+    enter.envs([
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/sh"),
+        ("LANG", "C.UTF-8"),
+    ]);
     enter
 }
 
@@ -155,16 +173,45 @@ fn start(mut enter: Command, command: &str) -> Background {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("nsenter: {error}"));
-    let stdout = child.stdout.take().map(collect);
-    let stderr = child.stderr.take().map(collect);
-    Background { command: command.to_owned(), child, stdout, stderr }
+    let stdout = Stream::collect(child.stdout.take().expect("piped"));
+    let stderr = Stream::collect(child.stderr.take().expect("piped"));
+    Background { command: command.to_owned(), child, stdout, stderr, has_ended: false }
 }
 
-/// Reads a stream to its end while the command runs, so that the command never waits for its reader.
-fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _as_far_as_it_goes = stream.read_to_end(&mut bytes);
-        bytes
-    })
+/// What a command has written so far; a thread reads it, so that the command never waits for its reader.
+#[derive(Debug)]
+struct Stream {
+    written: Arc<(Mutex<Vec<u8>>, Condvar)>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn collect(mut stream: impl Read + Send + 'static) -> Stream {
+        let written = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let shared = Arc::clone(&written);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                shared.0.lock().expect("no holder panics").extend_from_slice(&buffer[..length]);
+                shared.1.notify_all();
+            }
+        });
+        Stream { written, reader: Some(reader) }
+    }
+
+    fn wait_for(&self, text: &str, deadline: Duration) -> bool {
+        let written = self.written.0.lock().expect("no holder panics");
+        let is_missing =
+            |bytes: &mut Vec<u8>| !bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let waited = self.written.1.wait_timeout_while(written, deadline, is_missing);
+        !waited.expect("no holder panics").1.timed_out()
+    }
+
+    /// All of it, once the command has ended.
+    fn take(&mut self) -> Vec<u8> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+        std::mem::take(&mut self.written.0.lock().expect("no holder panics"))
+    }
 }

@@ -16,7 +16,8 @@ pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("test hosts need root".to_owned());
     }
-    let needed = [("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux"), ("dbus-daemon", "dbus")];
+    let needed =
+        [("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux"), ("dbus-daemon", "dbus")];
     let folders = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
     let (program, package) =
         needed.iter().find(|(program, _)| !folders.iter().any(|f| is_file(&format!("{f}/{program}"))))?;
