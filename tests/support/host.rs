@@ -163,7 +163,7 @@ impl Drop for TestHost {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let journal = self.run("journalctl --no-pager --output short-precise --lines 400");
-            eprintln!("--- the journal of the test host {} ---\n{journal}---", self.name());
+            tell(&format!("--- the journal of the test host {} ---\n{journal}---", self.name()));
         }
     }
 }
@@ -181,6 +181,12 @@ pub fn skip(reason: &str) {
     let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     assert!(!in_ci, "in CI no test may be skipped, and this one can't run: {reason}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Not `eprintln`: the test harness would swallow it.
+    // Past the test harness, which swallows what a test that passes prints.
     let _best_effort = writeln!(io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// Prints what belongs to the output of the test that fails.
+#[expect(clippy::print_stderr, reason = "the test harness shows it with the failure")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ impl fmt::Display for Output {
 pub struct Background {
     command: String,
     child: Child,
-    stdout: Stream,
-    stderr: Stream,
+    written: Arc<Written>,
+    readers: Vec<JoinHandle<()>>,
     has_ended: bool,
 }
 
@@ -86,17 +86,17 @@ impl Background {
         drop(self.child.stdin.take());
         let status = self.child.wait().expect("a started command can be waited for");
         self.has_ended = true;
-        let command = std::mem::take(&mut self.command);
-        Output { command, status, stdout: self.stdout.take(), stderr: self.stderr.take() }
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader does not panic");
+        }
+        let [stdout, stderr] = std::mem::take(&mut *self.written.lock());
+        Output { command: std::mem::take(&mut self.command), status, stdout, stderr }
     }
 
     /// Waits until it has written this to one of its streams.
     #[track_caller]
     pub fn wait_for(&self, text: &str, deadline: Duration) {
-        let found = match self.stdout.wait_for(text, Duration::ZERO) {
-            true => true,
-            false => self.stderr.wait_for(text, deadline) || self.stdout.wait_for(text, Duration::ZERO),
-        };
+        let found = self.written.wait_for(text, deadline);
         assert!(found, "`{}` did not write `{text}` within {deadline:?}", self.command);
     }
 
@@ -173,45 +173,41 @@ fn start(mut enter: Command, command: &str) -> Background {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("nsenter: {error}"));
-    let stdout = Stream::collect(child.stdout.take().expect("piped"));
-    let stderr = Stream::collect(child.stderr.take().expect("piped"));
-    Background { command: command.to_owned(), child, stdout, stderr, has_ended: false }
+    let written = Arc::new(Written::default());
+    let readers = vec![
+        written.collect(0, child.stdout.take().expect("piped")),
+        written.collect(1, child.stderr.take().expect("piped")),
+    ];
+    Background { command: command.to_owned(), child, written, readers, has_ended: false }
 }
 
-/// What a command has written so far; a thread reads it, so that the command never waits for its reader.
-#[derive(Debug)]
-struct Stream {
-    written: Arc<(Mutex<Vec<u8>>, Condvar)>,
-    reader: Option<JoinHandle<()>>,
+/// What a command has written so far. A thread for each stream reads it, so that the command never waits for us.
+#[derive(Debug, Default)]
+struct Written {
+    /// Standard output and standard error.
+    streams: Mutex<[Vec<u8>; 2]>,
+    grew: Condvar,
 }
 
-impl Stream {
-    fn collect(mut stream: impl Read + Send + 'static) -> Stream {
-        let written = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        let shared = Arc::clone(&written);
-        let reader = std::thread::spawn(move || {
+impl Written {
+    fn collect(self: &Arc<Self>, which: usize, mut stream: impl Read + Send + 'static) -> JoinHandle<()> {
+        let written = Arc::clone(self);
+        std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                shared.0.lock().expect("no holder panics").extend_from_slice(&buffer[..length]);
-                shared.1.notify_all();
+                written.lock()[which].extend_from_slice(&buffer[..length]);
+                written.grew.notify_all();
             }
-        });
-        Stream { written, reader: Some(reader) }
+        })
     }
 
     fn wait_for(&self, text: &str, deadline: Duration) -> bool {
-        let written = self.written.0.lock().expect("no holder panics");
-        let is_missing =
-            |bytes: &mut Vec<u8>| !bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        let waited = self.written.1.wait_timeout_while(written, deadline, is_missing);
+        let has = |bytes: &Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let waited = self.grew.wait_timeout_while(self.lock(), deadline, |streams| !streams.iter().any(has));
         !waited.expect("no holder panics").1.timed_out()
     }
 
-    /// All of it, once the command has ended.
-    fn take(&mut self) -> Vec<u8> {
-        if let Some(reader) = self.reader.take() {
-            reader.join().expect("the reader does not panic");
-        }
-        std::mem::take(&mut self.written.0.lock().expect("no holder panics"))
+    fn lock(&self) -> MutexGuard<'_, [Vec<u8>; 2]> {
+        self.streams.lock().expect("no holder panics")
     }
 }

@@ -114,7 +114,7 @@ impl Drop for Machine {
         // It waits, for ten seconds at most, until the last process is gone.
         match self.keeper.wait() {
             Ok(status) if status.code() != Some(1) => {}
-            result => eprintln!("the test host {} did not end well: {result:?}", self.name),
+            result => super::tell(&format!("the test host {} did not end well: {result:?}", self.name)),
         }
     }
 }
