@@ -108,9 +108,9 @@ impl Background {
 
     /// Sends a signal to it and to all that it started.
     pub fn signal(&self, signal: Signal) {
-        for process in processes::descendants(self.child.id()) {
-            processes::signal(process.pid, signal);
-        }
+        // As a group: one by one, a process could be missed that is being started meanwhile.
+        let commands = processes::all().into_iter().filter(|process| process.parent == self.child.id());
+        commands.for_each(|command| processes::signal_group(command.pid, signal));
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -146,7 +146,9 @@ pub fn run_as(leader: u32, user: &str, command: &str, input: &[u8]) -> Output {
 
 /// Starts a shell command in the host with this first process.
 pub fn spawn(leader: u32, command: &str) -> Background {
-    start(enter(leader), command)
+    let mut enter = enter(leader);
+    enter.arg("setsid");
+    start(enter, command)
 }
 
 /// All namespaces of the host, and an environment as after a login.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// A process as it is known on this machine.
 #[derive(Debug, Clone)]
@@ -34,10 +34,10 @@ pub fn descendants(ancestor: u32) -> Vec<Process> {
     found
 }
 
-/// Sends a signal; a process that is gone already is no error.
-pub fn signal(pid: u32, signal: Signal) {
+/// Sends a signal to the group that this process leads; one that is gone already is no error.
+pub fn signal_group(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _gone_already = kill_process(pid, signal);
+        let _gone_already = kill_process_group(pid, signal);
     }
 }
 
