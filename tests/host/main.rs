@@ -1,0 +1,7 @@
+//! Scenarios on a real systemd: dorc is installed as a user would and used as a user does.
+
+#[path = "../support/host.rs"]
+mod host;
+
+mod harness;
+mod load;
