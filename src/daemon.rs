@@ -1,1 +1,158 @@
 //! The daemon: the only place that wires.
+
+mod descriptors;
+mod places;
+mod registry;
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sd_notify::NotifyState;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::control::{self, Apps};
+use crate::routing::tcp::Plane;
+use crate::services::Services;
+
+pub use places::Places;
+pub use registry::Registry;
+
+/// How long connections get to come to an end before the daemon does.
+const FINISH: Duration = Duration::from_secs(10);
+
+/// How the daemon is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where its files are.
+    pub places: Places,
+    /// How many threads move bytes.
+    pub threads: usize,
+}
+
+/// A daemon that is being run in this process.
+pub struct Daemon<S: Services> {
+    registry: Arc<Registry<S>>,
+    listener: UnixListener,
+}
+
+impl<S: Services> Daemon<S> {
+    /// Takes the control socket, then all app files. From then on connections are accepted.
+    ///
+    /// # Errors
+    /// Another daemon runs on the same places, or they can't be written to.
+    pub async fn start(settings: Settings, services: Arc<S>) -> anyhow::Result<Self> {
+        let Settings { places, threads } = settings;
+        places.create()?;
+        let listener = take_socket(&places.socket).await?;
+        places.hand_to_group()?;
+        let plane = Plane::start(threads).context("the data plane could not be started")?;
+        let registry = Arc::new(Registry::new(places, plane, services, descriptors::adopt()));
+        registry.load_all().await;
+        Ok(Self { registry, listener })
+    }
+
+    /// What is loaded, for those who run in the same process.
+    #[must_use]
+    pub fn registry(&self) -> Arc<Registry<S>> {
+        self.registry.clone()
+    }
+
+    /// Serves until `end` is ready, then lets connections finish. Services go on.
+    ///
+    /// # Errors
+    /// The control socket broke.
+    pub async fn run(self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { registry, listener } = self;
+        notify(&[NotifyState::Ready]);
+        tokio::select! {
+            served = control::server::serve(listener, registry.clone()) => served?,
+            () = keep_status(&registry) => {}
+            () = feed_watchdog() => {}
+            () = end => {}
+        }
+        notify(&[NotifyState::Stopping, NotifyState::Status("connections are coming to their end")]);
+        registry.end(FINISH).await;
+        // The next daemon takes its place in any case.
+        let _ = std::fs::remove_file(&registry.places().socket);
+        Ok(())
+    }
+}
+
+/// Ready when SIGTERM or SIGINT came.
+///
+/// # Errors
+/// Signals can't be received.
+pub fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Listens on the control socket; what a dead daemon left there is replaced, a living one is not.
+async fn take_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).await.is_ok() {
+        bail!("another dorc daemon answers on {}; there can be only one", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{} could not be replaced", path.display()));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("{} could not be made", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// Keeps systemd's one-line status true.
+async fn keep_status<S: Services>(registry: &Registry<S>) {
+    loop {
+        let changed = registry.changed();
+        let status = status_line(registry).await;
+        notify(&[NotifyState::Status(&status)]);
+        changed.await;
+    }
+}
+
+async fn status_line<S: Services>(registry: &Registry<S>) -> String {
+    let mut parts = Vec::new();
+    for handle in registry.handles() {
+        if let Ok(view) = handle.view().await {
+            parts.push(match view.deployment.active() {
+                Some(live) => format!("{} → {} {}", handle.name(), live.colour, live.release),
+                None => format!("{} waits for its first release", handle.name()),
+            });
+        }
+    }
+    let broken = registry.broken().len();
+    if broken > 0 {
+        parts.push(format!("{broken} app files could not be taken, see dorc status"));
+    }
+    if parts.is_empty() { "no apps yet: dorc register".into() } else { parts.join(", ") }
+}
+
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut timer = tokio::time::interval(limit / 2);
+    loop {
+        timer.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

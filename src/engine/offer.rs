@@ -10,7 +10,8 @@ use crate::model::deployment::{Event, Live, Standby, Phase, Upload};
 use crate::model::health::Failure;
 use crate::model::release::{Digest, Recipe, Release, ReleaseId, Verdict};
 use crate::releases::intake::{Intake, Seen};
-use crate::releases::store::{Limits, Store, Taken};
+use crate::releases::store::{Store, Taken};
+use crate::releases::upload;
 use crate::routing::Route;
 use crate::services::Services;
 use crate::state;
@@ -27,17 +28,21 @@ pub(super) struct Stored {
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
     pub(super) fn watch_uploads(&mut self) {
-        let upload = crate::releases::store::Upload {
-            dir: self.app.release_dir.clone(),
-            bin: self.app.release_bin.clone(),
-        };
-        self.intake = Some(Intake::start(
+        let upload =
+            upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
+        let started = Intake::start(
             self.store.clone(),
             upload,
             self.app.release.settle,
-            Limits::default(),
+            upload::Limits::default(),
             self.state.fingerprint.clone(),
-        ));
+        );
+        match started {
+            Ok(intake) => self.intake = Some(intake),
+            Err(error) => {
+                tracing::error!(app = %self.app.name, %error, "uploads can't be watched");
+            }
+        }
     }
 
     /// Takes in all that the kernel has told of uploads until now.
@@ -61,6 +66,10 @@ impl<R: Route, S: Services> Engine<R, S> {
                 tracing::warn!(app = %self.app.name, reason = failure.reason, "upload refused");
                 self.record(DORC, "take", None, None, &failure.reason).await;
                 self.step(Event::Upload(Upload::Refused(None, failure))).await;
+            }
+            Seen::Failed(why) => {
+                tracing::error!(app = %self.app.name, why, "the upload could not be taken; it is tried again");
+                self.step(Event::Upload(Upload::Refused(None, Failure::because(why)))).await;
             }
             Seen::Taken { taken, fingerprint } => self.store_taken(taken, fingerprint).await,
         }

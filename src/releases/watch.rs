@@ -81,7 +81,11 @@ impl Watch {
                 }
                 other => other.into(),
             })?;
-        let inotify = Arc::new(AsyncFd::register(fd)?);
+        #[expect(
+            deprecated,
+            reason = "the sound way is an unsafe call; what it is unsound for is a type that lies about its descriptor"
+        )]
+        let inotify = Arc::new(AsyncFd::new(fd)?);
         let stale = Some(Instant::now());
         Ok(Self { inotify, upload, limits, watched: Watched::new(), stale, partial: false })
     }

@@ -1,0 +1,97 @@
+//! Where dorc's files are.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::engine;
+use crate::model::app::AppName;
+use crate::state::StateDir;
+
+/// The group whose members may use the control socket.
+const GROUP: &str = "dorc";
+
+/// Where dorc's files are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The folder of app files.
+    pub apps: PathBuf,
+    /// What survives a restart.
+    pub state: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// What relative paths in app files are taken from; `None`: they are problems.
+    pub base: Option<PathBuf>,
+}
+
+impl Places {
+    /// The places of the system's daemon.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            apps: "/etc/dorc/apps".into(),
+            state: "/var/lib/dorc".into(),
+            socket: "/run/dorc/dorc.sock".into(),
+            base: None,
+        }
+    }
+
+    /// The places of `dorc up`: the app files are in `dir`, everything else is below `.dorc` in it.
+    #[must_use]
+    pub fn local(dir: &Path) -> Self {
+        let own = dir.join(".dorc");
+        Self {
+            apps: dir.to_owned(),
+            socket: own.join("dorc.sock"),
+            state: own,
+            base: Some(dir.to_owned()),
+        }
+    }
+
+    /// The app file of an app.
+    #[must_use]
+    pub fn app_file(&self, app: &AppName) -> PathBuf {
+        self.apps.join(format!("{app}.toml"))
+    }
+
+    /// The copy of the last app file that was right, for when the file no longer is.
+    #[must_use]
+    pub fn last_good_file(&self, app: &AppName) -> PathBuf {
+        engine::app_dir(&self.state, app).join("app.toml")
+    }
+
+    /// The state folder of an app.
+    #[must_use]
+    pub fn state_dir(&self, app: &AppName) -> StateDir {
+        StateDir::new(engine::app_dir(&self.state, app))
+    }
+
+    /// Makes the folders that are missing.
+    pub(super) fn create(&self) -> anyhow::Result<()> {
+        let socket_dir = self.socket.parent().map(Path::to_owned).unwrap_or_default();
+        for (dir, mode) in [(&self.apps, 0o755), (&self.state, 0o711), (&socket_dir, 0o755)] {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(dir)
+                .with_context(|| format!("{} could not be made", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the group dorc use the control socket, where there is such a group.
+    pub(super) fn hand_to_group(&self) -> anyhow::Result<()> {
+        if !rustix::process::geteuid().is_root() || self.base.is_some() {
+            return Ok(());
+        }
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        let id = groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(GROUP)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        });
+        let chowned: io::Result<()> = chown(&self.socket, None, id);
+        chowned.context("the control socket could not be handed to the group dorc")
+    }
+}

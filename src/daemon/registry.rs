@@ -1,0 +1,403 @@
+//! The loaded apps: made to agree with their files when told so.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Places, descriptors};
+use crate::config::{self, Severity};
+use crate::control::Apps;
+use crate::engine::{self, Handle};
+use crate::model::app::{App, AppName, PlaneChoice};
+use crate::model::colour::Colour;
+use crate::routing::tcp::{Plane, TcpRoute};
+use crate::services::Services;
+use crate::state::{AppState, History, ReadError};
+
+/// The loaded apps.
+pub struct Registry<S> {
+    places: Places,
+    plane: Plane,
+    services: Arc<S>,
+    apps: Mutex<BTreeMap<AppName, Loaded>>,
+    broken: Mutex<BTreeMap<String, String>>,
+    adopted: Mutex<Vec<TcpListener>>,
+    /// Held by whoever loads, updates or removes, so that two can't take the same address.
+    turn: tokio::sync::Mutex<()>,
+    changes: watch::Sender<()>,
+}
+
+/// A loaded app.
+struct Loaded {
+    app: App,
+    handle: Handle,
+    route: TcpRoute,
+    ports: HashSet<u16>,
+}
+
+impl<S: Services> Registry<S> {
+    pub(super) fn new(places: Places, plane: Plane, services: Arc<S>, adopted: Vec<TcpListener>) -> Self {
+        Self {
+            places,
+            plane,
+            services,
+            apps: Mutex::default(),
+            broken: Mutex::default(),
+            adopted: Mutex::new(adopted),
+            turn: tokio::sync::Mutex::default(),
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    /// Where the files are.
+    pub const fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Ready when what is loaded, or what an app does, changed after this call.
+    pub(super) fn changed(&self) -> impl Future<Output = ()> + use<S> {
+        let mut changes = self.changes.subscribe();
+        async move {
+            // The sender lives as long as the daemon.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn apps(&self) -> MutexGuard<'_, BTreeMap<AppName, Loaded>> {
+        // Each change is a single insert or remove, so the map is sound even after a panic.
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_broken(&self, app: &str, problem: Option<String>) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(problem) => {
+                tracing::error!(app, problem, "the app file could not be taken");
+                broken.insert(app.to_owned(), problem);
+            }
+            None => {
+                broken.remove(app);
+            }
+        }
+    }
+
+    /// Loads all app files; a bad one spoils only its own app.
+    pub(super) async fn load_all(&self) {
+        for path in app_files(&self.places.apps) {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = match AppName::new(&stem) {
+                Ok(name) => name,
+                Err(why) => {
+                    self.note_broken(&stem, Some(why));
+                    continue;
+                }
+            };
+            if let Err(problem) = self.load_at_start(&name).await {
+                self.note_broken(&stem, Some(problem));
+            }
+        }
+        for leftover in self.adopted.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if let Ok(address) = leftover.local_addr() {
+                descriptors::forget(address);
+            }
+        }
+    }
+
+    /// Loads an app with its file, or with the last one that was right if it no longer is.
+    async fn load_at_start(&self, name: &AppName) -> Result<(), String> {
+        let file = self.places.app_file(name);
+        let app = match self.read(&file).await {
+            Ok(app) => app,
+            Err(problems) => {
+                let good = self.places.last_good_file(name);
+                let app = self.read(&good).await.map_err(|_| problems.clone())?;
+                self.note_broken(
+                    name.as_str(),
+                    Some(format!("{problems}\nUntil it is mended the configuration before it is used.")),
+                );
+                App { name: name.clone(), ..app }
+            }
+        };
+        self.check_conflicts(&app)?;
+        self.start(app).await.map(|_| ())
+    }
+
+    async fn read(&self, file: &Path) -> Result<App, String> {
+        let (file, base) = (file.to_owned(), self.places.base.clone());
+        let loaded = tokio::task::spawn_blocking(move || config::load(&file, base.as_deref())).await;
+        match loaded {
+            Ok(Ok(loaded)) => {
+                loaded.notes.iter().for_each(|note| tracing::warn!("{note}"));
+                Ok(loaded.app)
+            }
+            Ok(Err(problems)) => Err(lines(&problems)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn check_conflicts(&self, app: &App) -> Result<(), String> {
+        let others: Vec<App> = self
+            .apps()
+            .values()
+            .filter(|loaded| loaded.app.name != app.name)
+            .map(|loaded| loaded.app.clone())
+            .collect();
+        let problems = config::conflicts(app, &others);
+        if !problems.is_empty() {
+            return Err(lines(&problems));
+        }
+        match app.plane {
+            PlaneChoice::Auto | PlaneChoice::Tcp => Ok(()),
+            PlaneChoice::Kernel | PlaneChoice::Http => {
+                Err("plane: this dorc has only the tcp plane yet; use plane = \"auto\"".into())
+            }
+        }
+    }
+
+    async fn check_host(&self, app: &App) -> Result<(), String> {
+        let held: Vec<SocketAddr> =
+            self.apps().values().flat_map(|loaded| loaded.app.listen.clone()).collect();
+        let app = app.clone();
+        let problems = tokio::task::spawn_blocking(move || {
+            config::host_problems(&app, &config::Host { held: &held, ..config::Host::default() })
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+        let (errors, warnings): (Vec<_>, Vec<_>) =
+            problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if errors.is_empty() { Ok(()) } else { Err(lines(&errors)) }
+    }
+
+    /// Opens the route and starts the engine.
+    async fn start(&self, app: App) -> Result<String, String> {
+        let name = app.name.clone();
+        let state_dir = self.places.state_dir(&name);
+        let state = read_state(&state_dir).await?;
+        let adopted = descriptors::matching(
+            &mut self.adopted.lock().unwrap_or_else(PoisonError::into_inner),
+            &app.listen,
+        );
+        let route =
+            self.plane.open(&app.listen, app.switch.hold, adopted).map_err(|error| error.to_string())?;
+        keep_listeners(&route);
+        let taken_ports = self.apps().values().flat_map(|loaded| loaded.ports.clone()).collect();
+        let parts = engine::Parts {
+            app: app.clone(),
+            route: route.clone(),
+            services: self.services.clone(),
+            state_dir,
+            state,
+            taken_ports,
+        };
+        let handle = match Handle::start(parts).await {
+            Ok(handle) => handle,
+            Err(error) => {
+                route.close_down();
+                return Err(format!("the release store: {error}"));
+            }
+        };
+        let ports = match handle.view().await {
+            Ok(view) => Colour::BOTH.into_iter().map(|colour| view.ports[colour]).collect(),
+            Err(ended) => return Err(ended.to_string()),
+        };
+        self.watch(&handle);
+        self.keep_good_copy(&name).await;
+        self.apps().insert(name.clone(), Loaded { app, handle, route, ports });
+        self.changes.send_replace(());
+        Ok("loaded".into())
+    }
+
+    /// Passes on that something changed, for the status line.
+    fn watch(&self, handle: &Handle) {
+        let (mut notices, changes) = (handle.notices(), self.changes.clone());
+        tokio::spawn(async move {
+            use tokio::sync::broadcast::error::RecvError;
+            while !matches!(notices.recv().await, Err(RecvError::Closed)) {
+                changes.send_replace(());
+            }
+        });
+    }
+
+    async fn keep_good_copy(&self, name: &AppName) {
+        let (file, copy) = (self.places.app_file(name), self.places.last_good_file(name));
+        let copied = tokio::task::spawn_blocking(move || {
+            let new = copy.with_extension("toml.new");
+            std::fs::copy(file, &new).and_then(|_| std::fs::rename(new, copy))
+        });
+        if let Ok(Err(error)) = copied.await {
+            tracing::warn!(app = %name, %error, "no copy of the app file could be kept");
+        }
+    }
+
+    async fn take_changed(&self, app: App, who: &str) -> Result<String, String> {
+        let name = app.name.clone();
+        let Some((route, handle, before)) = self
+            .apps()
+            .get(&name)
+            .map(|loaded| (loaded.route.clone(), loaded.handle.clone(), loaded.app.listen.clone()))
+        else {
+            return Err(format!("it is not loaded; first: dorc load {name}"));
+        };
+        route.listen(&app.listen, Vec::new()).map_err(|error| error.to_string())?;
+        for address in before.iter().filter(|address| !app.listen.contains(address)) {
+            descriptors::forget(*address);
+        }
+        for (address, socket) in route.listeners() {
+            if !before.contains(&address) {
+                descriptors::keep(address, &socket);
+            }
+        }
+        route.set_hold(app.switch.hold);
+        let message = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())??;
+        if let Some(loaded) = self.apps().get_mut(&name) {
+            if let Some(ports) = &app.service.ports {
+                loaded.ports = [ports.blue, ports.green].into();
+            }
+            loaded.app = app;
+        }
+        self.keep_good_copy(&name).await;
+        self.changes.send_replace(());
+        Ok(message)
+    }
+
+    /// Ends everything in this process: connections get so long to finish; services go on.
+    pub(super) async fn end(&self, finish: Duration) {
+        let loaded: Vec<(Handle, TcpRoute)> = std::mem::take(&mut *self.apps())
+            .into_values()
+            .map(|loaded| (loaded.handle, loaded.route))
+            .collect();
+        let mut ends = tokio::task::JoinSet::new();
+        for (handle, route) in loaded {
+            ends.spawn(async move {
+                handle.end().await;
+                let cut = route.finish(finish).await;
+                if cut > 0 {
+                    tracing::warn!(app = %handle.name(), cut, "connections were closed before they were done");
+                }
+            });
+        }
+        while ends.join_next().await.is_some() {}
+    }
+}
+
+impl<S: Services> Apps for Registry<S> {
+    fn handle(&self, app: &AppName) -> Option<Handle> {
+        self.apps().get(app).map(|loaded| loaded.handle.clone())
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        self.apps().values().map(|loaded| loaded.handle.clone()).collect()
+    }
+
+    fn broken(&self) -> Vec<(String, String)> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.iter().map(|(app, problem)| (app.clone(), problem.clone())).collect()
+    }
+
+    async fn load(&self, name: &AppName, who: &str) -> Result<String, String> {
+        let _turn = self.turn.lock().await;
+        let app = self.read(&self.places.app_file(name)).await?;
+        self.check_conflicts(&app)?;
+        self.check_host(&app).await?;
+        let result = if self.handle(name).is_some() {
+            self.take_changed(app, who).await
+        } else {
+            self.start(app).await
+        };
+        if result.is_ok() {
+            self.note_broken(name.as_str(), None);
+        }
+        result
+    }
+
+    async fn update(&self, name: &AppName, who: &str) -> Result<String, String> {
+        if self.handle(name).is_none() {
+            return Err(format!("it is not loaded; first: dorc load {name}"));
+        }
+        self.load(name, who).await
+    }
+
+    async fn remove(&self, name: &AppName, purge: bool, who: &str) -> Result<String, String> {
+        let _turn = self.turn.lock().await;
+        let Some((route, handle)) =
+            self.apps().get(name).map(|loaded| (loaded.route.clone(), loaded.handle.clone()))
+        else {
+            return Err("it is not loaded; dorc status lists the apps that are".into());
+        };
+        handle.remove(purge).await.map_err(|ended| ended.to_string())??;
+        for (address, _) in route.listeners() {
+            descriptors::forget(address);
+        }
+        route.close_down();
+        self.apps().remove(name);
+        self.note_broken(name.as_str(), None);
+        let file = self.places.app_file(name);
+        if let Err(error) = std::fs::remove_file(&file) {
+            tracing::warn!(file = %file.display(), %error, "the app file could not be deleted");
+        }
+        tracing::info!(app = %name, who, purge, "removed");
+        self.changes.send_replace(());
+        Ok(if purge { "removed, with its releases".into() } else { "removed; its releases were kept".into() })
+    }
+
+    fn plane(&self, app: &AppName) -> (String, Option<String>) {
+        let asked = self.apps().get(app).map(|loaded| loaded.app.plane);
+        let reason = (asked == Some(PlaneChoice::Auto)).then(|| "this dorc has no kernel plane yet".to_owned());
+        ("tcp".into(), reason)
+    }
+
+    fn history(&self, app: &AppName) -> History {
+        self.places.state_dir(app).history()
+    }
+}
+
+/// The app files of a folder, by name.
+fn app_files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+        .unwrap_or_default();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+/// Reads the state of an app. Broken state is put aside, and the app begins anew rather than not at all.
+async fn read_state(dir: &crate::state::StateDir) -> Result<AppState, String> {
+    let reader = dir.clone();
+    let read = tokio::task::spawn_blocking(move || match reader.read() {
+        Err(ReadError::Broken { path, why }) => {
+            reader.set_aside().map(|()| Err(ReadError::Broken { path, why }))
+        }
+        other => Ok(other),
+    });
+    match read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
+        Ok((state, warning)) => {
+            if let Some(warning) = warning {
+                tracing::error!("{warning}");
+            }
+            Ok(state)
+        }
+        Err(ReadError::Missing) => Ok(AppState::default()),
+        Err(error) => {
+            tracing::error!(%error, "the state is lost; the app begins anew");
+            Ok(AppState::default())
+        }
+    }
+}
+
+fn keep_listeners(route: &TcpRoute) {
+    for (address, socket) in route.listeners() {
+        let socket: OwnedFd = socket;
+        descriptors::keep(address, &socket);
+    }
+}
+
+fn lines(problems: &[config::Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
