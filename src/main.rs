@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|verb| verb == "guard") {
-        return dorc::services::embedded::guard::run(arguments);
+    match arguments.next().and_then(|verb| verb.into_string().ok()).as_deref() {
+        Some("guard") => Ok(dorc::services::embedded::guard::run(arguments)),
+        Some("demo-backend") => dorc::cli::demo_backend::main(arguments),
+        _ => Ok(ExitCode::SUCCESS),
     }
-    ExitCode::SUCCESS
 }

@@ -20,10 +20,10 @@ impl Bed {
     }
 }
 
-async fn bed() -> Bed {
+async fn bed() -> Option<Bed> {
     let root = tempfile::tempdir().unwrap();
     let services = Embedded::new(PathBuf::from(env!("CARGO_BIN_EXE_dorc")), root.path().join("services"));
-    Bed { services, root }
+    Some(Bed { services, root })
 }
 
 crate::services_contract!(bed);
