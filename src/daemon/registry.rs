@@ -266,6 +266,18 @@ impl<S: Services> Registry<S> {
         Ok(message)
     }
 
+    /// An app file that stayed would be loaded at the next start; it is kept under another name.
+    fn put_file_away(&self, name: &AppName, purge: bool) -> std::io::Result<String> {
+        let file = self.places.app_file(name);
+        if purge {
+            std::fs::remove_file(&file)?;
+            return Ok("removed, with its releases and its app file".into());
+        }
+        let kept = file.with_extension("toml.removed");
+        std::fs::rename(&file, &kept)?;
+        Ok(format!("removed; its app file is {} now, its releases were kept", kept.display()))
+    }
+
     /// Ends everything in this process: connections get so long to finish; services go on.
     pub(super) async fn end(&self, finish: Duration) {
         let loaded: Vec<(Handle, TcpRoute)> = std::mem::take(&mut *self.apps())
@@ -337,13 +349,11 @@ impl<S: Services> Apps for Registry<S> {
         route.close_down();
         self.apps().remove(name);
         self.note_broken(name.as_str(), None);
-        let file = self.places.app_file(name);
-        if let Err(error) = std::fs::remove_file(&file) {
-            tracing::warn!(file = %file.display(), %error, "the app file could not be deleted");
-        }
         tracing::info!(app = %name, who, purge, "removed");
         self.changes.send_replace(());
-        Ok(if purge { "removed, with its releases".into() } else { "removed; its releases were kept".into() })
+        self.put_file_away(name, purge).map_err(|error| {
+            format!("removed, but its app file is still there and would be loaded again: {error}")
+        })
     }
 
     fn plane(&self, app: &AppName) -> (String, Option<String>) {

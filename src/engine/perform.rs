@@ -1,6 +1,8 @@
 //! The jobs: what one command of the model does to the world.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,8 @@ pub(super) struct Question {
     pub(super) check: Check,
     pub(super) address: SocketAddr,
     pub(super) health: HealthConfig,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) dir: PathBuf,
 }
 
 impl<R: Route, S: Services> World<R, S> {
@@ -197,5 +201,7 @@ async fn pass_gate(question: &Question, started: Instant, deadline: Instant) -> 
 }
 
 async fn probe_once(question: &Question, up_for: Duration) -> Probe {
-    health::probe(&question.check, question.address, question.health.timeout, up_for).await
+    let subject =
+        health::Subject { address: question.address, up_for, env: &question.env, dir: &question.dir };
+    health::probe(&question.check, subject, question.health.timeout).await
 }

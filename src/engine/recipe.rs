@@ -1,6 +1,6 @@
 //! From a release and its recipe to a service exactly as it has to be run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -39,15 +39,13 @@ pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) ->
         return Err(Failure::because("[service] start has no command"));
     };
     *program = find_program(program, &dir)?;
-    let mut env = config.env.clone();
-    env.insert("PORT".into(), address(recipe, live.colour).port().to_string());
     Ok(Service {
         id: ServiceId { app: app.name.clone(), colour: live.colour },
         release: release.id,
         start,
         reload: config.reload.as_ref().map(|reload| words(&reload[live.colour])),
         stop: config.stop.as_ref().map(|stop| words(&stop[live.colour])),
-        env,
+        env: env(recipe, live.colour),
         env_file: config.env_file.clone(),
         user: config.user.clone(),
         working_dir: config.working_dir.as_ref().map_or_else(|| dir.clone(), |dirs| dirs[live.colour].clone()),
@@ -57,6 +55,13 @@ pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) ->
         start_timeout: app.health.deadline,
         dir,
     })
+}
+
+/// The environment of the service of that colour.
+pub(super) fn env(recipe: &Recipe, colour: Colour) -> BTreeMap<String, String> {
+    let mut env = recipe.service.env.clone();
+    env.insert("PORT".into(), address(recipe, colour).port().to_string());
+    env
 }
 
 /// The check of a release with its placeholders filled in.

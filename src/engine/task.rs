@@ -228,10 +228,13 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     fn question(&self, release: &Release, colour: Colour) -> Question {
+        let dir = self.store.path(release.id);
         Question {
-            check: recipe::check(&release.recipe, colour, &self.store.path(release.id)),
+            check: recipe::check(&release.recipe, colour, &dir),
             address: recipe::address(&release.recipe, colour),
             health: self.app.health.clone(),
+            env: recipe::env(&release.recipe, colour),
+            dir,
         }
     }
 
