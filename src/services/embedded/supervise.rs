@@ -1,11 +1,11 @@
 //! The task of one service: runs it under a guard, and again when it ends by itself.
 
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::os::fd::OwnedFd;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{broadcast, mpsc, oneshot};
