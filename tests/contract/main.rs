@@ -1,3 +1,4 @@
 //! The same cases over everything that stands behind a seam.
 
 mod services_cases;
+mod systemd;
