@@ -3,3 +3,4 @@
 
 mod embedded;
 mod services_cases;
+mod systemd;

@@ -1,0 +1,187 @@
+//! The connection to systemd, and its answers to jobs.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use zbus::message::Type;
+use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
+
+use crate::services::ServiceError;
+
+use super::proxies::{ManagerProxy, ServiceProxy, UnitProxy};
+
+/// The bus name of systemd.
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/";
+
+/// How long systemd may take over one call; `Reload` of a host with thousands of units takes seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a restart of the bus may keep a command waiting.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// systemd does not answer, or with an error of its own.
+pub(super) fn supervisor(message: impl Into<String>) -> ServiceError {
+    ServiceError::Supervisor { supervisor: "systemd", message: message.into() }
+}
+
+impl From<zbus::Error> for ServiceError {
+    fn from(error: zbus::Error) -> Self {
+        supervisor(match &error {
+            zbus::Error::MethodError(name, Some(text), _) => format!("{text} ({name})"),
+            _ => error.to_string(),
+        })
+    }
+}
+
+/// What a unit is told to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verb {
+    Start,
+    Stop,
+    Reload,
+}
+
+/// A connection to the system bus that is made again when it was lost.
+#[derive(Debug, Default)]
+pub(super) struct Bus {
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Bus {
+    /// The connection; systemd sends its signals to it.
+    pub(super) async fn connection(&self) -> Result<Connection, ServiceError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let connection = connect_patiently().await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    pub(super) async fn manager(&self) -> Result<ManagerProxy<'static>, ServiceError> {
+        Ok(ManagerProxy::new(&self.connection().await?).await?)
+    }
+
+    pub(super) async fn unit(&self, name: &str) -> Result<UnitProxy<'static>, ServiceError> {
+        Ok(UnitProxy::new(&self.connection().await?, unit_path(name)).await?)
+    }
+
+    pub(super) async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, ServiceError> {
+        Ok(ServiceProxy::new(&self.connection().await?, unit_path(name)).await?)
+    }
+
+    /// Makes systemd do it and waits for the result of the job: `done`, `failed`, `timeout`, ...
+    /// `None` where there is no such unit.
+    pub(super) async fn job(
+        &self,
+        unit: &str,
+        verb: Verb,
+        patience: Duration,
+    ) -> Result<Option<String>, ServiceError> {
+        let connection = self.connection().await?;
+        let manager = ManagerProxy::new(&connection).await?;
+        let mut removed = MessageStream::for_match_rule(job_removed(unit)?, &connection, queue(16)).await?;
+        let job = match verb {
+            Verb::Start => manager.start_unit(unit, "replace").await,
+            Verb::Stop => manager.stop_unit(unit, "replace").await,
+            Verb::Reload => manager.reload_unit(unit, "replace").await,
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(error) if is_no_such_unit(&error) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        timeout(patience, result_of(&mut removed, &job))
+            .await
+            .map_err(|_| {
+                supervisor(format!("{verb:?} of {unit} is not over after {} s", patience.as_secs()))
+            })?
+            .map(Some)
+    }
+}
+
+async fn result_of(removed: &mut MessageStream, job: &ObjectPath<'_>) -> Result<String, ServiceError> {
+    while let Some(message) = removed.next().await {
+        let message = message?;
+        let (_, ended, _, result): (u32, OwnedObjectPath, String, String) = message.body().deserialize()?;
+        if ended.as_str() == job.as_str() {
+            return Ok(result);
+        }
+    }
+    Err(supervisor(
+        "the connection was lost before the job was over; ask `systemctl status` for what became of it",
+    ))
+}
+
+fn job_removed(unit: &str) -> zbus::Result<MatchRule<'_>> {
+    MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(SYSTEMD)
+        .path(MANAGER_PATH)
+        .interface("org.freedesktop.systemd1.Manager")
+        .member("JobRemoved")
+        .arg(2, unit)
+        .build()
+}
+
+/// The signals of one unit's changes.
+pub(super) async fn changes(connection: &Connection, unit: &str) -> zbus::Result<MessageStream> {
+    let rule = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(SYSTEMD)
+        .path(unit_path(unit))
+        .interface("org.freedesktop.DBus.Properties")
+        .member("PropertiesChanged")
+        .build()?;
+    MessageStream::for_match_rule(rule, connection, queue(64)).await
+}
+
+fn queue(length: usize) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(length)
+}
+
+pub(super) fn is_no_such_unit(error: &zbus::Error) -> bool {
+    let names = ["NoSuchUnit", "NoSuchUnitFile", "UnitNotLoaded"];
+    matches!(error, zbus::Error::MethodError(name, _, _) if names.iter().any(|end| name.ends_with(&format!(".{end}"))))
+        || matches!(error, zbus::Error::MethodError(name, _, _) if name.as_str() == "org.freedesktop.DBus.Error.FileNotFound")
+}
+
+async fn connect_patiently() -> Result<Connection, ServiceError> {
+    let deadline = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match connect().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(supervisor(format!(
+                    "it can't be reached over the system bus ({error}); is this host run by systemd, and dbus installed?"
+                )));
+            }
+            Err(_) => sleep(CONNECT_PAUSE).await,
+        }
+    }
+}
+
+async fn connect() -> zbus::Result<Connection> {
+    let connection = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build().await?;
+    ManagerProxy::new(&connection).await?.subscribe().await?;
+    Ok(connection)
+}
+
+/// The object of a unit; systemd loads the unit when it is asked about it.
+pub(super) fn unit_path(unit: &str) -> OwnedObjectPath {
+    let mut path = String::from(UNIT_PATH);
+    for (at, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
+            path.push(char::from(byte));
+        } else {
+            path += &format!("_{byte:02x}");
+        }
+    }
+    ObjectPath::from_string_unchecked(path).into()
+}

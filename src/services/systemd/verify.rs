@@ -1,0 +1,127 @@
+//! Whether systemd understood a unit file as it was meant.
+
+use std::collections::HashMap;
+
+use zbus::fdo::PropertiesProxy;
+use zbus::{OwnedVariant, Variant};
+
+use crate::model::app::{Sandbox, Service};
+use crate::services::ServiceError;
+use crate::services::unit::{Places, unit_name, user_of};
+
+use super::bus::{self, Bus, SYSTEMD, supervisor};
+use super::proxies::ExecCommand;
+
+/// Compares the loaded unit with `service`.
+pub(super) async fn verify(bus: &Bus, service: &Service, places: &Places) -> Result<(), ServiceError> {
+    let name = unit_name(&service.id);
+    let unit = bus.unit(&name).await?;
+    let state = unit.load_state().await?;
+    if state != "loaded" {
+        let (_, text) = unit.load_error().await?;
+        let why = if text.is_empty() { state } else { format!("{state}: {text}") };
+        return Err(supervisor(format!(
+            "{name} could not be loaded ({why}); `systemd-analyze verify {name}` says more"
+        )));
+    }
+    let written = places.unit_file(&service.id);
+    let loaded = unit.fragment_path().await?;
+    if std::path::Path::new(&loaded) != written {
+        return Err(supervisor(format!(
+            "{name} was written to {} but loaded from {loaded}; delete that one, it hides dorc's",
+            written.display()
+        )));
+    }
+    let properties = properties(bus, &name).await?;
+    let mut wrong = Vec::new();
+    start_command(service, &properties, &mut wrong);
+    let drop_ins = unit.drop_in_paths().await?;
+    // A drop-in is the user's word, and may change all but what is run.
+    if drop_ins.is_empty() {
+        setting(service, &properties, &mut wrong);
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let cause =
+        if drop_ins.is_empty() { String::new() } else { format!(" (drop-ins: {})", drop_ins.join(", ")) };
+    Err(supervisor(format!("{name} was not taken as it was meant: {}{cause}", wrong.join("; "))))
+}
+
+async fn properties(bus: &Bus, unit: &str) -> Result<HashMap<String, OwnedVariant>, ServiceError> {
+    let connection = bus.connection().await?;
+    let properties = PropertiesProxy::new(&connection, SYSTEMD, bus::unit_path(unit)).await?;
+    let interface = zbus::names::InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Service");
+    Ok(properties.get_all(interface).await.map_err(zbus::Error::from)?)
+}
+
+fn start_command(service: &Service, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {
+    let commands: Vec<ExecCommand> = properties
+        .get("ExecStart")
+        .and_then(|value| Vec::try_from(value.try_clone().ok()?).ok())
+        .unwrap_or_default();
+    // systemd halves the doubled `$` only when it executes.
+    let (program, arguments) = service.start.split_first().map_or(("", &[][..]), |(head, tail)| (head, tail));
+    let meant =
+        std::iter::once(program.to_owned()).chain(arguments.iter().map(|word| word.replace('$', "$$")));
+    let meant: Vec<String> = meant.collect();
+    let taken = matches!(commands.as_slice(), [(path, words, false, ..)]
+        if *words == meant && (path == program || !program.starts_with('/')));
+    if !taken {
+        let found: Vec<&[String]> = commands.iter().map(|command| command.1.as_slice()).collect();
+        wrong.push(format!("it would run {found:?} instead of {meant:?}"));
+    }
+}
+
+fn setting(service: &Service, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {
+    let kind = if service.notify { "notify" } else { "exec" };
+    let user = user_of(service);
+    let directory = service.working_dir.to_string_lossy();
+    let mut meant = vec![
+        ("Type", Variant::from(kind)),
+        ("Restart", "always".into()),
+        ("KillMode", "mixed".into()),
+        ("User", user.as_str().into()),
+        ("DynamicUser", service.user.is_none().into()),
+        ("WorkingDirectory", directory.as_ref().into()),
+        ("RootDirectory", "".into()),
+    ];
+    if service.sandbox == Sandbox::Strict {
+        meant.extend([
+            ("CapabilityBoundingSet", Variant::from(0_u64)),
+            ("AmbientCapabilities", 0_u64.into()),
+            ("RestrictNamespaces", 0_u64.into()),
+            ("UMask", 0o077_u32.into()),
+            ("ProtectSystem", "strict".into()),
+            ("ProtectHome", "tmpfs".into()),
+            ("ProtectProc", "invisible".into()),
+        ]);
+        meant.extend(YES.map(|name| (name, true.into())));
+    }
+    for (name, meant) in meant {
+        match properties.get(name) {
+            Some(found) if **found == meant => {}
+            Some(found) => wrong.push(format!("{name} is {} and not {meant}", **found)),
+            None => wrong.push(format!("this systemd knows no {name}")),
+        }
+    }
+}
+
+/// What the strict sandbox switches on.
+const YES: [&str; 15] = [
+    "NoNewPrivileges",
+    "PrivateTmp",
+    "PrivateDevices",
+    "PrivateUsers",
+    "PrivateIPC",
+    "PrivateMounts",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "LockPersonality",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+];
