@@ -112,6 +112,7 @@ fn other_ways_to_write_the_same_are_read() {
         [(Some(5), "service.user", Severity::Warning), (Some(8), "health.host", Severity::Warning)]
     );
     assert_eq!(valid("outside-binary").app.release_bin, ReleaseBin::Outside("/opt/build/web".into()));
+    assert_eq!(valid("command-health").app.service.start.blue[1..], ["-c", "exec {bin} $PORT"]);
     let curl = words(&["/usr/bin/curl", "-fs", "http://127.0.0.1:{port}/"]);
     assert_eq!(valid("command-health").app.health.check, Check::Command(curl));
 }
