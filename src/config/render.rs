@@ -18,7 +18,7 @@ use crate::model::colour::{ByColour, Colour};
 #[must_use]
 pub fn render_new(app: &App) -> String {
     let mut page = Page(format!(
-        "# The app {name}. After a change: dorc check {name}, then dorc update {name}.\n\n",
+        "# The app {name}. After a change: dorc check, then dorc update {name}.\n\n",
         name = app.name
     ));
     let default = defaults::new_app(app.name.clone(), Vec::new(), PathBuf::new(), app.release_bin.clone());

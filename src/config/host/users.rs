@@ -18,8 +18,8 @@ pub(super) fn find(root: &Path, name: &str) -> Option<User> {
 }
 
 fn ask_getent(name: &str) -> Option<User> {
-    let output = // A directory service may be away, so the question has an end.
-    Command::new("timeout")
+    // A directory service may be away, so the question has an end.
+    let output = Command::new("timeout")
         .args(["5", "getent", "passwd", name])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
