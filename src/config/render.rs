@@ -1,5 +1,6 @@
 //! The app file that `dorc register` writes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::model::colour::{ByColour, Colour};
 #[must_use]
 pub fn render_new(app: &App) -> String {
     let mut page = Page(format!(
-        "# The app {name}. After a change: dorc check {name}, then dorc update {name}.\n\n",
+        "# The app {name}. After a change: dorc check, then dorc update {name}.\n\n",
         name = app.name
     ));
     let default = defaults::new_app(app.name.clone(), Vec::new(), PathBuf::new(), app.release_bin.clone());
@@ -160,7 +161,14 @@ fn quoted(text: &str) -> String {
 }
 
 fn command(words: &[String]) -> String {
-    quoted(&shell_words::join(words))
+    let words: Vec<_> = words.iter().map(|word| word_as_written(word)).collect();
+    quoted(&words.join(" "))
+}
+
+/// Braces mean something to a shell and nothing here, so placeholders stay readable.
+fn word_as_written(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "{}-_./:=,@+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { Cow::Borrowed(word) } else { shell_words::quote(word) }
 }
 
 fn duration(duration: &Duration) -> String {

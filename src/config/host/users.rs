@@ -18,8 +18,9 @@ pub(super) fn find(root: &Path, name: &str) -> Option<User> {
 }
 
 fn ask_getent(name: &str) -> Option<User> {
-    let output = Command::new("getent")
-        .args(["passwd", name])
+    // A directory service may be away, so the question has an end.
+    let output = Command::new("timeout")
+        .args(["5", "getent", "passwd", name])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()

@@ -9,7 +9,7 @@ use crate::config::problem::Wrong;
 use crate::config::values::{self, shown};
 
 /// Where systemd looks for a program that has no path.
-const SEARCH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+const SEARCH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What a command can speak of.
 pub(super) struct Context<'a> {

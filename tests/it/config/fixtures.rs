@@ -52,6 +52,8 @@ fn every_invalid_file_says_what_is_wrong_with_it() {
             different.push(format!("{}:\n  wanted {wanted}  given  {given}", path.display()));
         }
     }
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/invalid");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 2 * fixtures("invalid").len(), "a .txt has no .toml");
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
