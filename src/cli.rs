@@ -1,3 +1,230 @@
 //! The command line: one verb a file, and the only place that prints.
 
+mod ask;
+mod check;
+mod completions;
+mod daemon;
+mod demo;
 pub mod demo_backend;
+mod history;
+mod install;
+mod load;
+mod logs;
+mod man;
+mod register;
+mod releases;
+mod reload;
+mod remove;
+mod rollback;
+mod say;
+mod send;
+mod status;
+mod switch;
+mod uninstall;
+mod up;
+mod update;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::control::api::exit;
+use crate::control::client::{Client, ClientError};
+use crate::daemon::Places;
+
+/// Blue–green deployment of plain backend programs on Linux with systemd.
+///
+/// Each app has two services, green-{app} and blue-{app}. One is active and gets the traffic; the other takes the
+/// next release. `dorc switch` moves the traffic, and `dorc switch` again is the way back.
+#[derive(Debug, Parser)]
+#[command(name = "dorc", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// The folder in which `dorc up` runs [default: this one if it is such a folder, else the system's daemon]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 12 rollback failed ·
+13 superseded · 14 busy · 15 no daemon · 77 not permitted";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make an app known: asks its way through, or takes options or a file
+    Register(register::Options),
+    /// Take a new app file into the running daemon
+    Load(load::Options),
+    /// Take a changed app file into the running daemon
+    Update(update::Options),
+    /// Stop routing to an app, stop and delete its services
+    Remove(remove::Options),
+    /// Move the traffic to the other service; again is the way back
+    Switch(switch::Options),
+    /// Make the last good release active again
+    Rollback(rollback::Options),
+    /// Run the active service's reload command
+    Reload(reload::Options),
+    /// Show what is active, what is ready, and what went wrong
+    Status(status::Options),
+    /// List the releases of an app
+    Releases(releases::Options),
+    /// Show who did what to an app
+    History(history::Options),
+    /// Show what the services of an app wrote
+    Logs(logs::Options),
+    /// Check app files, and what this host can do
+    Check(check::Options),
+    /// Install dorc.service, and start it
+    Install,
+    /// Remove dorc from this host
+    Uninstall(uninstall::Options),
+    /// Be the daemon
+    #[command(alias = "start-daemon")]
+    Daemon(daemon::Options),
+    /// Daemon and services in one foreground process, without root and without systemd
+    Up(up::Options),
+    /// Watch a whole deployment under load, in a temporary folder
+    Demo(demo::Options),
+    /// Print a completion script
+    Completions(completions::Options),
+    /// Print the manual page
+    Man,
+    /// The process between dorc and an embedded service
+    #[command(hide = true)]
+    Guard(Words),
+    /// The backend of the demo
+    #[command(hide = true)]
+    DemoBackend(Words),
+}
+
+/// Words that are not for this parser.
+#[derive(Debug, Args)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+/// Options of all commands that change something.
+#[derive(Debug, Args)]
+struct Change {
+    /// Print JSON: one document, or a line for each step where the command waits
+    #[arg(long)]
+    json: bool,
+    /// Return as soon as the traffic has moved; 14 if something has to come up first
+    #[arg(long)]
+    no_wait: bool,
+    /// Stop waiting after this long, as 90s or 5m; what was begun goes on
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<std::time::Duration>,
+}
+
+/// Why a command failed: the exit code and what to print.
+#[derive(Debug)]
+struct Fail {
+    exit: u8,
+    message: String,
+}
+
+impl fmt::Display for Fail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fail {}
+
+fn fail(exit: u8, message: impl Into<String>) -> anyhow::Error {
+    Fail { exit, message: message.into() }.into()
+}
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    places: Places,
+    client: Client,
+}
+
+impl Context {
+    /// The daemon that is meant: that of `--dir`, of the folder we are in, or the system's.
+    fn new(dir: Option<PathBuf>) -> Self {
+        let here = PathBuf::from(".");
+        let local = dir.or_else(|| here.join(".dorc/dorc.sock").exists().then_some(here));
+        let places = local
+            .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
+            .map_or_else(Places::system, |dir| Places::local(&dir));
+        Self { client: Client::new(places.socket.clone()), places }
+    }
+
+    /// Whether it is a daemon of `dorc up`.
+    const fn is_local(&self) -> bool {
+        self.places.base.is_some()
+    }
+}
+
+/// Runs the program; the exit code says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { dir, verb } = Cli::parse();
+    match dispatch(verb, dir) {
+        Ok(code) => code,
+        Err(error) => {
+            let exit = exit_code(&error);
+            say::error(&format!("{error:#}"));
+            ExitCode::from(exit)
+        }
+    }
+}
+
+fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Guard(Words { words }) => return Ok(crate::services::embedded::guard::run(words)),
+        Verb::DemoBackend(Words { words }) => return demo_backend::main(words),
+        Verb::Daemon(options) => return daemon::run(&options),
+        Verb::Completions(options) => return Ok(completions::run(&options, &mut Cli::command())),
+        Verb::Man => return man::run(Cli::command()),
+        Verb::Up(options) => return up::run(options, dir),
+        Verb::Demo(options) => return demo::run(&options),
+        _ => {}
+    }
+    let context = Context::new(dir);
+    runtime()?.block_on(async {
+        match verb {
+            Verb::Register(options) => register::run(&context, options).await,
+            Verb::Load(options) => load::run(&context, options).await,
+            Verb::Update(options) => update::run(&context, options).await,
+            Verb::Remove(options) => remove::run(&context, options).await,
+            Verb::Switch(options) => switch::run(&context, options).await,
+            Verb::Rollback(options) => rollback::run(&context, options).await,
+            Verb::Reload(options) => reload::run(&context, options).await,
+            Verb::Status(options) => status::run(&context, options).await,
+            Verb::Releases(options) => releases::run(&context, options).await,
+            Verb::History(options) => history::run(&context, options).await,
+            Verb::Logs(options) => logs::run(&context, options).await,
+            Verb::Check(options) => check::run(&context, options).await,
+            Verb::Install => install::run(&context).await,
+            Verb::Uninstall(options) => uninstall::run(&context, options).await,
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    })
+}
+
+/// One thread is enough for everything but the data plane, which has its own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(fail) = error.downcast_ref::<Fail>() {
+        return fail.exit;
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::NoDaemon(_)) => exit::NO_DAEMON,
+        Some(ClientError::NotPermitted(_)) => exit::NOT_PERMITTED,
+        _ => exit::FAILED,
+    }
+}

@@ -25,7 +25,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use conflicts::conflicts;
-pub use defaults::new_app;
+pub use defaults::{HOST, new_app};
 pub use host::{Host, host_problems};
 pub use problem::{Problem, Severity};
 pub use render::render_new;

@@ -329,3 +329,15 @@ pub trait Document: Serialize {}
 impl Document for Status {}
 impl Document for Vec<ReleaseStatus> {}
 impl Document for Vec<Entry> {}
+
+/// A history entry with its app, as one line of JSON.
+#[must_use]
+pub fn named(app: &str, entry: &Entry) -> String {
+    #[derive(Serialize)]
+    struct Named<'a> {
+        app: &'a str,
+        #[serde(flatten)]
+        entry: &'a Entry,
+    }
+    to_json(&Named { app, entry })
+}

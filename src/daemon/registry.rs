@@ -147,10 +147,7 @@ impl<S: Services> Registry<S> {
             .filter(|loaded| loaded.app.name != app.name)
             .map(|loaded| loaded.app.clone())
             .collect();
-        let problems = config::conflicts(app, &others);
-        if !problems.is_empty() {
-            return Err(lines(&problems));
-        }
+        refuse_errors(config::conflicts(app, &others))?;
         match app.plane {
             PlaneChoice::Auto | PlaneChoice::Tcp => Ok(()),
             PlaneChoice::Kernel | PlaneChoice::Http => {
@@ -168,10 +165,7 @@ impl<S: Services> Registry<S> {
         })
         .await
         .map_err(|error| error.to_string())?;
-        let (errors, warnings): (Vec<_>, Vec<_>) =
-            problems.into_iter().partition(|problem| problem.severity == Severity::Error);
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if errors.is_empty() { Ok(()) } else { Err(lines(&errors)) }
+        refuse_errors(problems)
     }
 
     /// Opens the route and starts the engine.
@@ -406,6 +400,14 @@ fn keep_listeners(route: &TcpRoute) {
         let socket: OwnedFd = socket;
         descriptors::keep(address, &socket);
     }
+}
+
+/// Refuses on errors, warns of the rest.
+fn refuse_errors(problems: Vec<config::Problem>) -> Result<(), String> {
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        problems.into_iter().partition(|problem| problem.severity == Severity::Error);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if errors.is_empty() { Ok(()) } else { Err(lines(&errors)) }
 }
 
 fn lines(problems: &[config::Problem]) -> String {

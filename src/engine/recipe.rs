@@ -7,14 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::model::app::{App, Check, Service, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::Live;
-use crate::model::health::Failure;
 use crate::model::release::{Recipe, Release};
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
-
-/// Where programs are looked for, as systemd does.
-const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The part of `app` that belongs to a release, with its ports filled in.
 pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {
@@ -30,19 +26,14 @@ pub(super) fn address(recipe: &Recipe, colour: Colour) -> SocketAddr {
 }
 
 /// The service that runs `release`, whose files are in `dir`, for the app.
-pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) -> Result<Service, Failure> {
+pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) -> Service {
     let recipe = &release.recipe;
     let config = &recipe.service;
     let words = |words: &[String]| fill(words, recipe, live.colour, &dir);
-    let mut start = words(&config.start[live.colour]);
-    let Some(program) = start.first_mut() else {
-        return Err(Failure::because("[service] start has no command"));
-    };
-    *program = find_program(program, &dir)?;
-    Ok(Service {
+    Service {
         id: ServiceId { app: app.name.clone(), colour: live.colour },
         release: release.id,
-        start,
+        start: words(&config.start[live.colour]),
         reload: config.reload.as_ref().map(|reload| words(&reload[live.colour])),
         stop: config.stop.as_ref().map(|stop| words(&stop[live.colour])),
         env: env(recipe, live.colour),
@@ -54,7 +45,7 @@ pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) ->
         notify: config.notify,
         start_timeout: app.health.deadline,
         dir,
-    })
+    }
 }
 
 /// The environment of the service of that colour.
@@ -79,23 +70,6 @@ fn fill(words: &[String], recipe: &Recipe, colour: Colour, dir: &Path) -> Vec<St
         .iter()
         .map(|word| word.replace("{bin}", &bin).replace("{port}", &port).replace("{colour}", colour.name()))
         .collect()
-}
-
-/// The absolute path of a program that is named as a path inside the release, or by its name alone.
-fn find_program(program: &str, dir: &Path) -> Result<String, Failure> {
-    if program.starts_with('/') {
-        return Ok(program.to_owned());
-    }
-    if program.contains('/') {
-        return Ok(dir.join(program).display().to_string());
-    }
-    PATH.iter()
-        .map(|folder| Path::new(folder).join(program))
-        .find(|path| path.is_file())
-        .map(|path| path.display().to_string())
-        .ok_or_else(|| {
-            Failure::because(format!("[service] start: there is no program {program:?} in {}", PATH.join(":")))
-        })
 }
 
 /// Two ports that nobody has: the same two for the same app where that is possible.

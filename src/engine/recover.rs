@@ -73,19 +73,14 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
         tracing::warn!(app = %self.app.name, colour = %active.colour, "the active service does not run; it is started");
         let dir = self.store.path(release.id);
-        match recipe::service(&self.app, &release, active, dir) {
-            Ok(service) => {
-                let services = self.world.services.clone();
-                let app = self.app.name.clone();
-                // Connections are held meanwhile; the engine takes commands.
-                tokio::spawn(async move {
-                    if let Err(error) = services.start(&service).await {
-                        tracing::error!(%app, %error, "the active service could not be started");
-                    }
-                });
+        let service = recipe::service(&self.app, &release, active, dir);
+        let (services, app) = (self.world.services.clone(), self.app.name.clone());
+        // Connections are held meanwhile; the engine takes commands.
+        tokio::spawn(async move {
+            if let Err(error) = services.start(&service).await {
+                tracing::error!(%app, %error, "the active service could not be started");
             }
-            Err(failure) => tracing::error!(app = %self.app.name, reason = failure.reason, "can't be started"),
-        }
+        });
     }
 
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.

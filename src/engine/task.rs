@@ -157,11 +157,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         let (world, store) = (self.world.clone(), self.store.clone());
         let exits = self.exits.subscribe();
         self.start_job(async move {
-            let result = match service {
-                Ok(service) => match offer::fill_working_dir(store, &service).await {
-                    Ok(()) => world.bring_up(&service, &question, exits).await,
-                    Err(failure) => Err(failure),
-                },
+            let result = match offer::fill_working_dir(store, &service).await {
+                Ok(()) => world.bring_up(&service, &question, exits).await,
                 Err(failure) => Err(failure),
             };
             match result {
@@ -429,10 +426,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         let service = recipe::service(&self.app, &release, active, self.store.path(release.id));
         let services = self.world.services.clone();
         tokio::spawn(async move {
-            let result = match service {
-                Ok(service) => services.reload(&service).await.map_err(|error| error.to_string()),
-                Err(failure) => Err(failure.reason),
-            };
+            let result = services.reload(&service).await.map_err(|error| error.to_string());
+            // Whoever asked may have gone.
             let _ = reply.send(result.map(|()| format!("{} {} reloaded", active.colour, active.release)));
         });
     }

@@ -1,0 +1,227 @@
+//! How things are said: on a terminal in colour and in motion, elsewhere in plain lines.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where dorc prints")]
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::control::api;
+use crate::model::colour::Colour;
+
+/// The width to which the left part of a step is padded.
+const LEFT: usize = 30;
+
+/// An ANSI style.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Style {
+    Green,
+    Blue,
+    Red,
+    Bold,
+    Dim,
+}
+
+impl Style {
+    pub(super) fn of(colour: Colour) -> Self {
+        match colour {
+            Colour::Green => Self::Green,
+            Colour::Blue => Self::Blue,
+        }
+    }
+
+    /// `text` in this style, where standard output shows styles.
+    pub(super) fn paint(self, text: &str) -> String {
+        if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+            return text.to_owned();
+        }
+        let code = match self {
+            Self::Green => 32,
+            Self::Blue => 34,
+            Self::Red => 31,
+            Self::Bold => 1,
+            Self::Dim => 2,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// Paints a colour's name, and other text that begins with one, in that colour.
+pub(super) fn in_colour(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    match first.parse::<Colour>() {
+        Ok(colour) => Style::of(colour).paint(text),
+        Err(()) => text.to_owned(),
+    }
+}
+
+/// Prints a line. That nobody reads it any more is no reason to stop what is being done.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// A step that is done.
+pub(super) fn done(what: &str, detail: &str) {
+    line(&step("✓", what, detail));
+}
+
+/// A line of a table of labels and texts below an answer.
+pub(super) fn hint(label: &str, text: &str) {
+    line(&format!("  {label:<14}{text}"));
+}
+
+/// What went wrong, with its first line marked.
+pub(super) fn error(text: &str) {
+    let _ = writeln!(io::stderr(), "{} {}", Style::Red.paint("✗"), plain(text));
+}
+
+/// Something that the user should know although nothing went wrong.
+pub(super) fn warning(text: &str) {
+    let _ = writeln!(io::stderr(), "! {}", plain(text));
+}
+
+/// Text of others without the control characters that a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+fn step(mark: &str, what: &str, detail: &str) -> String {
+    let pad = LEFT.saturating_sub(what.chars().count());
+    let what = in_colour(what);
+    if detail.is_empty() { format!("{mark} {what}") } else { format!("{mark} {what}{:pad$} {detail}", "") }
+}
+
+/// Tells the steps of a command that waits.
+pub(super) struct Steps {
+    json: bool,
+    /// Only on a terminal: the step that is under way.
+    moving: Option<ProgressBar>,
+    /// Elsewhere: what was said last, so that it is not said again.
+    last: String,
+}
+
+impl Steps {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, moving: None, last: String::new() }
+    }
+
+    /// Tells one event.
+    pub(super) fn event(&mut self, event: &api::Event) {
+        if self.json {
+            return line(&api::to_json(event));
+        }
+        match event {
+            api::Event::Waiting { what } => self.under_way("waiting", &format!("an upload is {}", plain(what))),
+            api::Event::Trying { colour, release } => {
+                self.under_way(&format!("{colour} {release}"), "is coming up");
+            }
+            api::Event::Ready { colour, release, answer } => {
+                self.finished(&format!("{colour} {release} is ready"), &plain(answer));
+            }
+            api::Event::Failed { .. } | api::Event::Answer(_) => self.clear(),
+            api::Event::Moved { from, to, .. } => {
+                let from = from.as_deref().map(|from| format!("{from} → ")).unwrap_or_default();
+                self.finished("traffic moved", &format!("{from}{to}"));
+            }
+            api::Event::Draining { colour, open, seconds_left } => {
+                let left = seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
+                let connections = count(*open, "connection");
+                if self.json || io::stdout().is_terminal() {
+                    self.under_way(&format!("draining {colour}"), &format!("{connections}{left}"));
+                } else if !self.last.starts_with("draining") {
+                    self.under_way(&format!("draining {colour}"), &connections);
+                }
+            }
+            api::Event::Settled(tally) => self.finished("settled", &closed(tally)),
+            api::Event::Exited { colour, how } => {
+                self.finished(&format!("{colour} ended by itself"), &format!("{}; it is started again", plain(how)));
+            }
+        }
+    }
+
+    fn finished(&mut self, what: &str, detail: &str) {
+        self.clear();
+        done(what, detail);
+    }
+
+    fn under_way(&mut self, what: &str, detail: &str) {
+        let text = step("", what, detail);
+        if !io::stdout().is_terminal() {
+            let said = format!("{what} {detail}");
+            if self.last != said {
+                line(&format!("…{text}"));
+                self.last = said;
+            }
+            return;
+        }
+        let bar = self.moving.get_or_insert_with(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner}{msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        bar.set_message(text);
+    }
+
+    pub(super) fn clear(&mut self) {
+        if let Some(bar) = self.moving.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `1 connection`, `2 connections`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn closed(tally: &api::Tally) -> String {
+    if *tally == api::Tally::default() {
+        return "no connection was open".into();
+    }
+    let mut parts = Vec::new();
+    if tally.finished > 0 {
+        parts.push(format!("{} finished by themselves", tally.finished));
+    }
+    if tally.quiet > 0 {
+        parts.push(format!("{} quiet ones closed", tally.quiet));
+    }
+    if tally.cut > 0 {
+        parts.push(format!("{} cut when the time was up", tally.cut));
+    }
+    parts.join(", ")
+}
+
+/// Says how a command ended; for a failure all that would otherwise have to be looked for.
+pub(super) fn answer(answer: &api::Answer, json: bool) {
+    if json {
+        return line(&api::to_json(answer));
+    }
+    if answer.exit == api::exit::DONE {
+        return;
+    }
+    error(&answer.message);
+    let app = &answer.app;
+    if let Some(failure) = &answer.failure {
+        let log: Vec<String> = failure.log.iter().map(|text| format!("    {}", plain(text))).collect();
+        let mut lines = log;
+        if let Some(probe) = &failure.last_probe {
+            lines.push(format!("  last answer: {}", plain(probe)));
+        }
+        lines.push(match (&answer.active, &answer.release) {
+            (Some(colour), Some(release)) => {
+                format!("  {colour} {release} goes on serving; nothing was changed.")
+            }
+            _ => "  No release is active yet.".into(),
+        });
+        let colour = answer.failed_colour.as_deref().map(|colour| format!(" --{colour}")).unwrap_or_default();
+        lines.push(match answer.failed_release {
+            Some(_) => format!("  logs: dorc logs {app}{colour}      once mended: upload it, or dorc update {app}"),
+            None => "  once mended: upload it again".into(),
+        });
+        let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+    }
+}

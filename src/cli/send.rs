@@ -1,0 +1,47 @@
+//! How a command that changes something goes to the daemon, and its answer to the user.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{Change, Context, fail, install, say};
+use crate::control::api::{self, exit};
+
+/// Sends a command and tells its steps; the answer's exit code is ours.
+pub(super) async fn send(
+    context: &Context,
+    app: &str,
+    verb: &str,
+    body: String,
+    change: &Change,
+) -> anyhow::Result<api::Answer> {
+    install::ensure_daemon(context).await?;
+    let path = format!("/v1/apps/{app}/{verb}");
+    let mut steps = say::Steps::new(change.json && !change.no_wait);
+    let quiet = change.json && change.no_wait;
+    let posted = context.client.post(&path, body, |event| {
+        if !quiet {
+            steps.event(&event);
+        }
+    });
+    let answered = match change.timeout {
+        Some(limit) => tokio::time::timeout(limit, posted).await.map_err(|_| timed_out(app, limit)),
+        None => Ok(posted.await),
+    };
+    steps.clear();
+    Ok(answered??)
+}
+
+fn timed_out(app: &str, limit: Duration) -> anyhow::Error {
+    let limit = humantime::format_duration(limit);
+    fail(exit::BUSY, format!("{app}: not done after {limit}; it goes on, see: dorc status {app}"))
+}
+
+/// Prints an answer of which there is nothing more to say than its message.
+pub(super) fn conclude(answer: &api::Answer, json: bool) -> ExitCode {
+    if answer.exit == exit::DONE && !json {
+        say::done(&answer.message, "");
+    } else {
+        say::answer(answer, json);
+    }
+    ExitCode::from(answer.exit)
+}

@@ -1,0 +1,42 @@
+//! `dorc switch`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{Change, Context, say, send};
+use crate::control::api;
+
+/// Options of `dorc switch`.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The app
+    app: String,
+    /// Make this colour or release active; nothing happens if it is
+    #[arg(long, value_name = "COLOUR|RELEASE")]
+    to: Option<String>,
+    /// Only if this colour or release is active now, so that a repeated job can't switch twice
+    #[arg(long, value_name = "COLOUR|RELEASE")]
+    if_active: Option<String>,
+    #[command(flatten)]
+    change: Change,
+}
+
+pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
+    let Options { app, to, if_active, change } = options;
+    let body = api::to_json(&api::Switch { to, if_active, no_wait: change.no_wait });
+    let answer = send::send(context, &app, "switch", body, &change).await?;
+    Ok(moved(&answer, change.json))
+}
+
+/// Says how a command that moves traffic ended.
+pub(super) fn moved(answer: &api::Answer, json: bool) -> ExitCode {
+    say::answer(answer, json);
+    if answer.exit == api::exit::DONE && !json {
+        say::line(&answer.message);
+        if answer.before.is_some() && answer.before != answer.active {
+            say::line(&format!("way back: dorc rollback {}", answer.app));
+        }
+    }
+    ExitCode::from(answer.exit)
+}
