@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::upload::{Limits, Upload};
@@ -81,7 +82,8 @@ impl Watch {
                 }
                 other => other.into(),
             })?;
-        let inotify = Arc::new(AsyncFd::register(fd)?);
+        #[allow(deprecated, reason = "its successor is unsafe; an OwnedFd keeps what that one asks for")]
+        let inotify = Arc::new(AsyncFd::with_interest(fd, Interest::READABLE)?);
         let stale = Some(Instant::now());
         Ok(Self { inotify, upload, limits, watched: Watched::new(), stale, partial: false })
     }
