@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use tokio::io::Interest;
+
 use tokio::io::unix::AsyncFd;
 
 use super::upload::{Limits, Upload};
@@ -83,7 +83,7 @@ impl Watch {
                 other => other.into(),
             })?;
         #[allow(deprecated, reason = "its successor is unsafe; an OwnedFd keeps what that one asks for")]
-        let inotify = Arc::new(AsyncFd::with_interest(fd, Interest::READABLE)?);
+        let inotify = Arc::new(AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?);
         let stale = Some(Instant::now());
         Ok(Self { inotify, upload, limits, watched: Watched::new(), stale, partial: false })
     }
