@@ -402,6 +402,13 @@ fn debris_of_an_interruption_is_cleared() {
 }
 
 #[test]
+fn a_release_dir_around_the_store_is_refused() {
+    let mut place = Place::new();
+    place.upload.dir = place.root.path().to_owned();
+    assert!(place.refused().contains("where dorc keeps its releases"));
+}
+
+#[test]
 fn a_cancelled_taking_leaves_nothing() {
     let place = Place::new();
     let result = place.store.take(&place.upload, &Limits::default(), &AtomicBool::new(true));
