@@ -105,3 +105,32 @@ fn names_reversed(path: &Path) -> Vec<OsString> {
     };
     path.components().rev().filter_map(name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_lead_beneath_only() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("in/a/b")).unwrap();
+        std::fs::write(dir.path().join("in/a/b/c"), "").unwrap();
+        symlink("a", dir.path().join("in/link")).unwrap();
+        symlink("a/b/c", dir.path().join("in/file")).unwrap();
+        let root = Root::open(&dir.path().join("in")).unwrap();
+        let (flags, steps) = (OFlags::RDONLY, OFlags::RDONLY | OFlags::NONBLOCK);
+        for path in [".", "a", "a/b/c"] {
+            let path = Path::new(path);
+            assert!(root.open_at(path, flags).is_ok() && root.open_by_steps(path, steps).is_ok(), "{path:?}");
+        }
+        for path in ["..", "a/../..", "link", "link/b/c", "file", "/etc/passwd", "nothing"] {
+            let path = Path::new(path);
+            assert!(
+                root.open_at(path, flags).is_err() && root.open_by_steps(path, steps).is_err(),
+                "{path:?}"
+            );
+        }
+    }
+}

@@ -13,7 +13,7 @@ use super::{whole, working_dir};
 use crate::model::release::{Digest, ReleaseId};
 
 /// Up to how many files are written to the disk one by one; beyond, the whole file system is at once.
-const SYNCED_ONE_BY_ONE: usize = 64;
+pub(super) const SYNCED_ONE_BY_ONE: usize = 64;
 
 /// The releases of one app, each a folder `r17-3f9a2c1`. All of it blocks.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Store {
         make_passable(dir)?;
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            if entry.file_name().to_string_lossy().starts_with('.') && entry.file_type()?.is_dir() {
                 fs::remove_dir_all(entry.path())?;
             }
         }
@@ -43,6 +43,12 @@ impl Store {
     /// # Errors
     /// See [`TakeError`]; then nothing of it is left in the store. `cancelled` ends it with `Changed`.
     pub fn take(&self, upload: &Upload, limits: &Limits, cancelled: &AtomicBool) -> Result<Taken, TakeError> {
+        if self.dir.starts_with(&upload.dir) {
+            let (dir, own) = (upload.dir.display(), self.dir.display());
+            return Err(TakeError::refused(format!(
+                "the release directory {dir} contains {own}, where dorc keeps its releases; choose another one"
+            )));
+        }
         let listing = Listing::of(upload, limits)?;
         let copy = Copy { upload, listing: &listing, cancelled };
         copy.check_writers()?;
@@ -133,7 +139,9 @@ impl Store {
         fs::set_permissions(&hidden.0, mode(true))?;
         sync_tree(&hidden.0)?;
         // A release has at least its binary, and a rename onto a folder that is not empty fails.
-        fs::rename(&hidden.0, &to)?;
+        fs::rename(&hidden.0, &to).map_err(|error| {
+            io::Error::new(error.kind(), format!("could not publish {}: {error}", to.display()))
+        })?;
         File::open(&self.dir)?.sync_all()?;
         Ok(to)
     }

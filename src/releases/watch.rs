@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+
 use tokio::io::unix::AsyncFd;
 
 use super::upload::{Limits, Upload};
@@ -81,11 +82,8 @@ impl Watch {
                 }
                 other => other.into(),
             })?;
-        #[expect(
-            deprecated,
-            reason = "the sound way is an unsafe call; what it is unsound for is a type that lies about its descriptor"
-        )]
-        let inotify = Arc::new(AsyncFd::new(fd)?);
+        #[allow(deprecated, reason = "its successor is unsafe; an OwnedFd keeps what that one asks for")]
+        let inotify = Arc::new(AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?);
         let stale = Some(Instant::now());
         Ok(Self { inotify, upload, limits, watched: Watched::new(), stale, partial: false })
     }

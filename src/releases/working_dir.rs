@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::beneath::Root;
 use super::copy::mode;
-use super::store::visit;
+use super::store::{SYNCED_ONE_BY_ONE, visit};
 
 /// Copies the release at `release` over what is in `to`. Whoever the service runs as may own `to`, so nothing is
 /// written through a symlink in there.
@@ -21,16 +21,22 @@ pub(super) fn copy(release: &Path, to: &Path) -> io::Result<()> {
         fs::set_permissions(to, mode(true))?;
     }
     let root = Root::open(to)?;
+    let mut count = 0;
     visit(release, &mut |entry| {
         let source = entry.path();
         let relative = source.strip_prefix(release).map_err(io::Error::other)?;
-        put(entry, &root, relative).map_err(|error| {
+        count += 1;
+        put(entry, &root, relative, count <= SYNCED_ONE_BY_ONE).map_err(|error| {
             io::Error::new(error.kind(), format!("could not write {}: {error}", to.join(relative).display()))
         })
-    })
+    })?;
+    if count > SYNCED_ONE_BY_ONE {
+        rustix::fs::syncfs(root.open_dir(Path::new(""))?)?;
+    }
+    Ok(())
 }
 
-fn put(entry: &fs::DirEntry, root: &Root, relative: &Path) -> io::Result<()> {
+fn put(entry: &fs::DirEntry, root: &Root, relative: &Path, sync: bool) -> io::Result<()> {
     let folder = root.open_dir(relative.parent().unwrap_or(Path::new("")))?;
     let name = entry.file_name();
     let kind = entry.file_type()?;
@@ -48,7 +54,10 @@ fn put(entry: &fs::DirEntry, root: &Root, relative: &Path) -> io::Result<()> {
     if kind.is_symlink() {
         symlinkat(fs::read_link(entry.path())?, &folder, &new)?;
     } else {
-        put_file(&entry.path(), folder.as_fd(), &new)?;
+        let file = put_file(&entry.path(), folder.as_fd(), &new)?;
+        if sync {
+            file.sync_data()?;
+        }
     }
     Ok(renameat(&folder, &new, &folder, &name)?)
 }
@@ -62,7 +71,7 @@ fn put_folder(folder: BorrowedFd<'_>, name: &OsString, root: &Root, relative: &P
     }
 }
 
-fn put_file(source: &Path, folder: BorrowedFd<'_>, new: &OsString) -> io::Result<()> {
+fn put_file(source: &Path, folder: BorrowedFd<'_>, new: &OsString) -> io::Result<File> {
     let source = File::open(source)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = File::from(openat(folder, new, flags, Mode::from_raw_mode(0o600))?);
@@ -70,5 +79,5 @@ fn put_file(source: &Path, folder: BorrowedFd<'_>, new: &OsString) -> io::Result
         io::copy(&mut &source, &mut &target)?;
     }
     target.set_permissions(source.metadata()?.permissions())?;
-    target.sync_data()
+    Ok(target)
 }

@@ -10,3 +10,9 @@ mod embedded;
 
 mod config;
 mod health;
+//! Tests that touch the world: one binary, one module a part.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers, too")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
+mod intake;
+mod releases;

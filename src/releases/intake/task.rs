@@ -148,7 +148,7 @@ impl Task {
     async fn settle(&mut self) -> Result<Result<(), String>, Gone> {
         if self.told.is_none() {
             let quiet = humantime::format_duration(self.settle);
-            self.incoming(format!("it is being changed; it is taken once that was {quiet} ago")).await?;
+            self.incoming(format!("it is being changed; it is taken after {quiet} of quiet")).await?;
         }
         let mut quiet_at = Instant::now() + self.settle;
         loop {

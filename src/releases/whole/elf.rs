@@ -104,13 +104,14 @@ impl Elf<'_> {
         u64_at(&self.header, at)
     }
 
-    /// The rows of a table of headers, each of which has at least `least` bytes.
-    fn table(&self, at: u64, width: u16, rows: u16, least: u16) -> io::Result<Result<Vec<Vec<u8>>, Flaw>> {
+    /// The rows of a table of headers, each of which has `expected` bytes. That is checked, because the number of
+    /// rows and their width together could ask for gigabytes.
+    fn table(&self, at: u64, width: u16, rows: u16, expected: u16) -> io::Result<Result<Vec<Vec<u8>>, Flaw>> {
         if at == 0 || rows == 0 {
             return Ok(Ok(Vec::new()));
         }
-        if width < least {
-            return Ok(Err(Flaw::Never("is a broken ELF file: its headers are too short".into())));
+        if width != expected {
+            return Ok(Err(Flaw::Never("is a broken ELF file: its headers have an unknown width".into())));
         }
         let length = usize::from(width) * usize::from(rows);
         let end = at.saturating_add(length as u64);
@@ -179,6 +180,24 @@ mod tests {
         assert_eq!(of(&file), Some(missing(1234)));
         file[40..48].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert!(matches!(of(&file), Some(Flaw::NotYet(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_headers_say_is_an_answer(
+            at in 16_usize..120, bytes in proptest::array::uniform8(0_u8..), rows in 0_u16..4
+        ) {
+            let mut file = header();
+            file.resize(64 + 4 * 64, 1);
+            for table in [32, 40] {
+                file[table..table + 8].copy_from_slice(&64_u64.to_ne_bytes());
+            }
+            for (at, value) in [(54, 56), (56, rows), (58, 64), (60, rows)] {
+                file[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+            }
+            file[at..at + 8].copy_from_slice(&bytes);
+            of(&file);
+        }
     }
 
     #[test]
