@@ -194,8 +194,9 @@ impl Systemd {
     }
 }
 
-impl Services for Systemd {
-    async fn start(&self, service: &Service) -> Result<(), ServiceError> {
+/// The commands, once.
+impl Systemd {
+    async fn start_once(&self, service: &Service) -> Result<(), ServiceError> {
         refused(unit::render(service, &self.places))?;
         state_directory::check(service, &self.places)?;
         let commands = self.commands(&service.id.app);
@@ -209,7 +210,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
+    async fn stop_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         if self.disable(&unit_name(id)).await? {
@@ -218,7 +219,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
+    async fn remove_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         let disabled = self.disable(&unit_name(id)).await?;
@@ -236,7 +237,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn reload(&self, service: &Service) -> Result<(), ServiceError> {
+    async fn reload_once(&self, service: &Service) -> Result<(), ServiceError> {
         let name = unit_name(&service.id);
         if service.reload.is_none() {
             return self.hang_up(&name).await;
@@ -250,7 +251,7 @@ impl Services for Systemd {
         }
     }
 
-    async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
+    async fn running_once(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
         let name = unit_name(id);
         let unit = self.bus.unit(&name).await?;
         match unit.active_state().await?.as_str() {
@@ -266,6 +267,28 @@ impl Services for Systemd {
             main_pid: self.main_pid(&name).await?,
             restarts: self.bus.service(&name).await?.n_restarts().await?,
         }))
+    }
+}
+
+impl Services for Systemd {
+    async fn start(&self, service: &Service) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.start_once(service)).await
+    }
+
+    async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.stop_once(id)).await
+    }
+
+    async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.remove_once(id)).await
+    }
+
+    async fn reload(&self, service: &Service) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.reload_once(service)).await
+    }
+
+    async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
+        self.bus.patiently(|| self.running_once(id)).await
     }
 
     fn exits(&self, app: &AppName) -> mpsc::Receiver<Exited> {

@@ -2,3 +2,4 @@
 
 mod services_cases;
 mod systemd;
+mod systemd_only;
