@@ -13,6 +13,7 @@ mod sockets;
 mod state_directory;
 mod verify;
 mod watch;
+mod working_dir;
 
 use std::collections::HashMap;
 use std::fs;
@@ -115,7 +116,9 @@ impl Systemd {
         let text = refused(unit::render(service, &self.places))?;
         let environment = refused(unit::environment(service))?;
         let (unit_file, env_file) = (self.places.unit_file(&service.id), self.places.env_file(&service.id));
+        let (owned, places) = (service.clone(), self.places.clone());
         let changed = blocking(move || {
+            working_dir::prepare(&owned, &places)?;
             if let Some(dir) = env_file.parent() {
                 files::make_dir(dir)?;
             }
@@ -144,9 +147,9 @@ impl Systemd {
         self.stop_job(&name).await?;
         Err(match result? {
             Some(result) if result != "failed" && result != "timeout" => {
-                supervisor(format!("the start of {name} was {result} by another command"))
+                supervisor(format!("the job that starts {name} ended as {result:?}"))
             }
-            Some(_) => ServiceError::Failed(outcome?.exit()),
+            Some(_) => ServiceError::Failed(outcome?.failure_of(service)),
             None => supervisor(format!("{name} is gone although dorc wrote it")),
         })
     }
@@ -198,7 +201,10 @@ impl Systemd {
 impl Systemd {
     async fn start_once(&self, service: &Service) -> Result<(), ServiceError> {
         refused(unit::render(service, &self.places))?;
-        state_directory::check(service, &self.places)?;
+        let (owned, places) = (service.clone(), self.places.clone());
+        blocking(move || Ok(state_directory::check(&owned, &places)))
+            .await
+            .map_err(|e| supervisor(e.to_string()))??;
         let commands = self.commands(&service.id.app);
         let mut command = commands.begin(service.id.colour).await;
         self.stop_job(&unit_name(&service.id)).await?;

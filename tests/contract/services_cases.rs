@@ -3,6 +3,8 @@
 //! A case takes the supervisor and a folder below which releases may be put. Every case has an app of its own, so that
 //! they can run side by side. `services_contract!` makes one test of each.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says when it is skipped")]
+
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,7 @@
 //! What only systemd does: units, users, the sandbox. Runs inside a test host.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says when it is skipped")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -7,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use dorc::model::app::Sandbox;
+use dorc::model::colour::Colour;
 use dorc::services::systemd::Systemd;
 use dorc::services::unit::Places;
 use dorc::services::{ServiceError, Services};
@@ -164,6 +167,39 @@ async fn a_working_directory_of_its_own_may_be_written() {
     says(bed.services(), &service.id, "/home/box work%/dir").await;
     assert!(bed.services().last_lines(&service.id, 5).await.contains(&"written".to_owned()));
     bed.services().remove(&service.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_working_directory_is_handed_to_the_dynamic_user() {
+    let Some(bed) = bed().await else { return };
+    let mut service =
+        Fixture::new("box-hand", bed.root()).shell(1, "date > here && echo written; exec sleep 1000");
+    service.working_dir = "/srv/box-hand/work".into();
+    for colour in Colour::BOTH {
+        service.id.colour = colour;
+        bed.services().start(&service).await.unwrap();
+        says(bed.services(), &service.id, "written").await;
+    }
+    let owner = fs::metadata("/srv/box-hand/work").unwrap().uid();
+    assert_eq!(fs::metadata("/var/lib/box-hand").unwrap().uid(), owner);
+    assert_eq!(fs::metadata("/srv/box-hand").unwrap().uid(), 0);
+    for colour in Colour::BOTH {
+        service.id.colour = colour;
+        bed.services().remove(&service.id).await.unwrap();
+    }
+    bed.services().purge_state(&service.id.app).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_absent_environment_file_is_named() {
+    let Some(bed) = bed().await else { return };
+    let mut service = Fixture::new("unit-no-env", bed.root()).sleeper(1);
+    service.env_file = Some("/etc/absent.env".into());
+    let refusal = bed.services().start(&service).await.unwrap_err();
+    assert!(
+        matches!(&refusal, ServiceError::Unsupported(text) if text.contains("/etc/absent.env")),
+        "{refusal:?}"
+    );
 }
 
 #[tokio::test]
