@@ -13,6 +13,7 @@ mod sockets;
 mod state_directory;
 mod verify;
 mod watch;
+mod working_dir;
 
 use std::collections::HashMap;
 use std::fs;
@@ -115,7 +116,9 @@ impl Systemd {
         let text = refused(unit::render(service, &self.places))?;
         let environment = refused(unit::environment(service))?;
         let (unit_file, env_file) = (self.places.unit_file(&service.id), self.places.env_file(&service.id));
+        let (owned, places) = (service.clone(), self.places.clone());
         let changed = blocking(move || {
+            working_dir::prepare(&owned, &places)?;
             if let Some(dir) = env_file.parent() {
                 files::make_dir(dir)?;
             }
@@ -144,9 +147,9 @@ impl Systemd {
         self.stop_job(&name).await?;
         Err(match result? {
             Some(result) if result != "failed" && result != "timeout" => {
-                supervisor(format!("the start of {name} was {result} by another command"))
+                supervisor(format!("the job that starts {name} ended as {result:?}"))
             }
-            Some(_) => ServiceError::Failed(outcome?.exit()),
+            Some(_) => ServiceError::Failed(outcome?.failure_of(service)),
             None => supervisor(format!("{name} is gone although dorc wrote it")),
         })
     }
@@ -194,10 +197,14 @@ impl Systemd {
     }
 }
 
-impl Services for Systemd {
-    async fn start(&self, service: &Service) -> Result<(), ServiceError> {
+/// The commands, once.
+impl Systemd {
+    async fn start_once(&self, service: &Service) -> Result<(), ServiceError> {
         refused(unit::render(service, &self.places))?;
-        state_directory::check(service, &self.places)?;
+        let (owned, places) = (service.clone(), self.places.clone());
+        blocking(move || Ok(state_directory::check(&owned, &places)))
+            .await
+            .map_err(|e| supervisor(e.to_string()))??;
         let commands = self.commands(&service.id.app);
         let mut command = commands.begin(service.id.colour).await;
         self.stop_job(&unit_name(&service.id)).await?;
@@ -209,7 +216,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
+    async fn stop_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         if self.disable(&unit_name(id)).await? {
@@ -218,7 +225,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
+    async fn remove_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         let disabled = self.disable(&unit_name(id)).await?;
@@ -236,7 +243,7 @@ impl Services for Systemd {
         Ok(())
     }
 
-    async fn reload(&self, service: &Service) -> Result<(), ServiceError> {
+    async fn reload_once(&self, service: &Service) -> Result<(), ServiceError> {
         let name = unit_name(&service.id);
         if service.reload.is_none() {
             return self.hang_up(&name).await;
@@ -250,7 +257,7 @@ impl Services for Systemd {
         }
     }
 
-    async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
+    async fn running_once(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
         let name = unit_name(id);
         let unit = self.bus.unit(&name).await?;
         match unit.active_state().await?.as_str() {
@@ -266,6 +273,28 @@ impl Services for Systemd {
             main_pid: self.main_pid(&name).await?,
             restarts: self.bus.service(&name).await?.n_restarts().await?,
         }))
+    }
+}
+
+impl Services for Systemd {
+    async fn start(&self, service: &Service) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.start_once(service)).await
+    }
+
+    async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.stop_once(id)).await
+    }
+
+    async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.remove_once(id)).await
+    }
+
+    async fn reload(&self, service: &Service) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.reload_once(service)).await
+    }
+
+    async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
+        self.bus.patiently(|| self.running_once(id)).await
     }
 
     fn exits(&self, app: &AppName) -> mpsc::Receiver<Exited> {

@@ -4,3 +4,4 @@
 mod embedded;
 mod services_cases;
 mod systemd;
+mod systemd_only;

@@ -3,6 +3,8 @@
 //! A case takes the supervisor and a folder below which releases may be put. Every case has an app of its own, so that
 //! they can run side by side. `services_contract!` makes one test of each.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says when it is skipped")]
+
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -45,22 +47,22 @@ macro_rules! services_contract {
 }
 
 /// An app that exists for one case.
-struct Fixture {
+pub struct Fixture {
     app: AppName,
     root: PathBuf,
 }
 
 impl Fixture {
-    fn new(app: &str, root: &Path) -> Self {
+    pub fn new(app: &str, root: &Path) -> Self {
         Self { app: AppName::new(app).unwrap(), root: root.to_owned() }
     }
 
-    fn id(&self) -> ServiceId {
+    pub fn id(&self) -> ServiceId {
         ServiceId { app: self.app.clone(), colour: Colour::Green }
     }
 
     /// A release whose program is `text` (with its `#!` line), as a service.
-    fn service(&self, number: u32, text: &str) -> Service {
+    pub fn service(&self, number: u32, text: &str) -> Service {
         let release = ReleaseId::new(number, &Digest([7; 32]));
         let dir = self.root.join("apps").join(self.app.as_str()).join("releases").join(release.to_string());
         fs::create_dir_all(&dir).unwrap();
@@ -86,18 +88,18 @@ impl Fixture {
     }
 
     /// A release that runs a shell script.
-    fn shell(&self, number: u32, text: &str) -> Service {
+    pub fn shell(&self, number: u32, text: &str) -> Service {
         self.service(number, &format!("#!/bin/sh\n{text}\n"))
     }
 
     /// A release that says `up` and then lives until it is told otherwise.
-    fn sleeper(&self, number: u32) -> Service {
+    pub fn sleeper(&self, number: u32) -> Service {
         self.shell(number, "echo up\nexec sleep 1000")
     }
 }
 
 /// Waits for `what` until it is `Some`; for things of the outside world that have no event in the seam.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask().await {
@@ -108,18 +110,18 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl 
     }
 }
 
-async fn says<S: Services>(services: &S, id: &ServiceId, line: &str) {
+pub async fn says<S: Services>(services: &S, id: &ServiceId, line: &str) {
     eventually(&format!("{id} says {line:?}"), || async {
         services.last_lines(id, 50).await.iter().any(|said| said == line).then_some(())
     })
     .await;
 }
 
-async fn running<S: Services>(services: &S, id: &ServiceId) -> Running {
+pub async fn running<S: Services>(services: &S, id: &ServiceId) -> Running {
     services.running(id).await.unwrap().unwrap_or_else(|| panic!("{id} does not run"))
 }
 
-async fn next(exits: &mut mpsc::Receiver<Exited>) -> Exited {
+pub async fn next(exits: &mut mpsc::Receiver<Exited>) -> Exited {
     timeout(PATIENCE, exits.recv()).await.expect("an exit is told").expect("the exits go on")
 }
 
@@ -129,7 +131,7 @@ fn alive(pid: u32) -> bool {
         .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }

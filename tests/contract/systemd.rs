@@ -1,5 +1,7 @@
 //! The cases of services over real systemd. They write units and dorc's folder, so they run inside a test host only.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says when it is skipped")]
+
 use std::env;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Unit files: whatever an app file says, they mean what dorc meant.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says when it is skipped")]
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;

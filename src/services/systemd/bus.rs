@@ -1,5 +1,6 @@
 //! The connection to systemd, and its answers to jobs.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/";
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a restart of the bus may keep a command waiting.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a command is repeated: a bus that is being restarted may accept a connection and then lose it again.
+const ATTEMPTS: usize = 3;
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// systemd does not answer, or with an error of its own.
@@ -64,6 +67,23 @@ impl Bus {
         Ok(connection)
     }
 
+    /// Does it again where it failed because the bus was restarted meanwhile: every command of `Services` may be repeated.
+    pub(super) async fn patiently<T, F>(&self, command: impl Fn() -> F) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        for _ in 0..ATTEMPTS {
+            let before = self.connection().await?;
+            match command().await {
+                Err(ServiceError::Supervisor { message, .. }) if is_lost(&before).await => {
+                    tracing::info!("the system bus was lost ({message}), trying again");
+                }
+                result => return result,
+            }
+        }
+        command().await
+    }
+
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'static>, ServiceError> {
         Ok(ManagerProxy::new(&self.connection().await?).await?)
     }
@@ -104,6 +124,10 @@ impl Bus {
             })?
             .map(Some)
     }
+}
+
+async fn is_lost(connection: &Connection) -> bool {
+    timeout(CONNECT_PAUSE, connection.closed()).await.is_ok()
 }
 
 async fn result_of(removed: &mut MessageStream, job: &ObjectPath<'_>) -> Result<String, ServiceError> {

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use zbus::{OwnedVariant, Variant};
 
+use crate::model::app::{Sandbox, Service};
 use crate::model::health::Exit;
+
+/// What systemd exits with where it can't execute the program.
+const EXIT_EXEC: i32 = 203;
 
 /// The properties of a unit that tell of its ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +56,16 @@ impl Outcome {
         Exit { how: self.how(), after: up.map(Duration::from_micros) }
     }
 
+    /// The end of a start of `service`.
+    pub(super) fn failure_of(&self, service: &Service) -> Exit {
+        let mut exit = self.exit();
+        if self.code == libc::CLD_EXITED && self.status == EXIT_EXEC && service.sandbox == Sandbox::Strict {
+            exit.how +=
+                "; in the default sandbox it can't reach /home and /root, also not for an interpreter";
+        }
+        exit
+    }
+
     fn how(&self) -> String {
         let process = match self.code {
             libc::CLD_EXITED => Some(exit_status(self.status)),
@@ -81,7 +95,7 @@ fn exit_status(status: i32) -> String {
     let meaning = match status {
         200 => "systemd could not change to the working directory",
         202 => "systemd could not set up its file descriptors",
-        203 => "systemd could not execute the program",
+        EXIT_EXEC => "systemd could not execute the program",
         205 => "systemd could not set its limits",
         213 | 214 => "systemd could not set its scheduling",
         216 | 217 => "systemd could not find or become its user or group",

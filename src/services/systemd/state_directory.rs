@@ -15,6 +15,12 @@ use crate::services::unit::Places;
 /// systemd would hand the whole of it to the service's user: an app called `postgresql` must not get PostgreSQL's data. Where
 /// one of the app's units exists already, the directory is the app's own.
 pub(super) fn check(service: &Service, places: &Places) -> Result<(), ServiceError> {
+    if let Some(file) = service.env_file.as_ref().filter(|file| !file.is_file()) {
+        return Err(ServiceError::Unsupported(format!(
+            "the env_file {} is not there, or no file",
+            file.display()
+        )));
+    }
     let app = &service.id.app;
     let path = places.state_directories.join(app.as_str());
     let is_ours = Colour::BOTH

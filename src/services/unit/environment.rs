@@ -2,7 +2,7 @@
 
 use crate::model::app::Service;
 
-use super::escape::{UnitError, breaks_a_line};
+use super::escape::{UnitError, breaks_a_line, head};
 
 /// The longest value that the kernel hands to a program, with room for its name.
 const MAX_VALUE: usize = 120_000;
@@ -44,10 +44,9 @@ fn check(name: &str, value: &str) -> Result<(), UnitError> {
         });
     }
     if value.len() > MAX_VALUE {
-        let head = &value[..value.floor_char_boundary(40)];
         return Err(UnitError::malformed(
             &format!("the environment variable {name}"),
-            head,
+            &head(value),
             "it is too long",
         ));
     }

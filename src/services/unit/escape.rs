@@ -78,11 +78,7 @@ pub(super) fn command(what: &str, words: &[String]) -> Result<String, UnitError>
     let mut line = self::program(what, program)?;
     for word in arguments {
         if word.len() > MAX_WORD {
-            return Err(UnitError::malformed(
-                what,
-                &word[..word.floor_char_boundary(40)],
-                "one of its words is too long",
-            ));
+            return Err(UnitError::malformed(what, &head(word), "one of its words is too long"));
         }
         line.push(' ');
         line += &quoted(&without_control(what, word)?.replace('$', "$$"));
@@ -91,6 +87,11 @@ pub(super) fn command(what: &str, words: &[String]) -> Result<String, UnitError>
         return Err(UnitError::malformed(what, program, "it is too long"));
     }
     Ok(line)
+}
+
+/// The beginning of a text that is too long to show.
+pub(super) fn head(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 fn program(what: &str, program: &str) -> Result<String, UnitError> {
