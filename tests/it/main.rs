@@ -16,3 +16,6 @@ mod health;
 
 mod intake;
 mod releases;
+//! The integration tests, as one program.
+
+mod tcp;

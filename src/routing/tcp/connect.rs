@@ -2,8 +2,7 @@
 
 use std::future::{pending, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,19 +67,12 @@ fn dial(address: SocketAddr) -> io::Result<Dial> {
         },
         other => other.map(|()| true)?,
     };
-    let socket = adopt(socket)?;
+    let socket = TcpStream::from_std(socket.into())?;
     Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
 }
 
-/// A non-blocking socket for this thread's event loop.
-fn adopt(socket: OwnedFd) -> io::Result<TcpStream> {
-    TcpStream::from_std(StdStream::from(socket))
-}
-
 /// A client that was just accepted: joined with its service at once, or else held in a task of its own.
-pub(super) fn serve(route: &Arc<Shared>, client: OwnedFd, seat: Seat) {
-    // A client that the event loop can't take is closed; the next one may fare better.
-    let Ok(client) = adopt(client) else { return };
+pub(super) fn serve(route: &Arc<Shared>, client: TcpStream, seat: Seat) {
     let mut started = None;
     // Nobody overtakes those who are held already.
     if route.held.load(Relaxed) == 0

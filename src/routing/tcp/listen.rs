@@ -11,11 +11,7 @@ use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_tcp_keepcnt, set_tcp_keepidle,
     set_tcp_keepintvl, set_tcp_nodelay, socket_acceptconn,
 };
-use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, listen, shutdown, socket_with,
-};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -24,8 +20,6 @@ use super::connect::serve;
 
 /// How many handshakes the kernel finishes ahead of us, as far as `net.core.somaxconn` allows.
 const BACKLOG: i32 = 4096;
-/// How many clients are accepted before the connections that exist get their turn.
-const BATCH: usize = 64;
 /// A client that vanished without a word is noticed after this time of silence, plus eight probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
@@ -143,60 +137,59 @@ fn explain(address: SocketAddr, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), reason)
 }
 
-/// Accepts until it is aborted. Nobody is waited for in here but clients.
+/// Accepts until it is aborted or its socket is ended. Nobody is waited for in here but clients.
 async fn accept_all(route: Arc<Shared>, socket: TcpListener) {
-    let Ok(socket) = AsyncFd::register_with_interest(socket, Interest::READABLE) else {
+    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else {
         tracing::error!("a listening socket could not be watched, it takes no connections");
         return;
     };
     let mut exhausted = false;
-    while let Ok(mut ready) = socket.readable().await {
-        match accept_some(&route, socket.get_ref()) {
-            Accepted::All => ready.clear_ready(),
-            Accepted::Some => tokio::task::yield_now().await,
+    loop {
+        match accept_one(&route, &socket).await {
+            Accepted::One => {
+                if std::mem::take(&mut exhausted) {
+                    tracing::info!("new connections are accepted again");
+                }
+            }
             Accepted::NoRoom(reason) => {
                 if !std::mem::replace(&mut exhausted, true) {
                     tracing::warn!("new connections have to wait: {reason}");
                 }
                 route.room.someone_leaves().await;
-                continue;
             }
             Accepted::Ended => return,
-        }
-        if std::mem::take(&mut exhausted) {
-            tracing::info!("new connections are accepted again");
         }
     }
 }
 
 enum Accepted {
-    /// Nobody is waiting any more.
-    All,
-    /// There may be more.
-    Some,
+    /// A client, or one that gave up while it was waiting.
+    One,
     /// There is no place for more.
     NoRoom(String),
     /// The socket was ended.
     Ended,
 }
 
-fn accept_some(route: &Arc<Shared>, socket: &TcpListener) -> Accepted {
-    for _ in 0..BATCH {
-        let Some(seat) = route.room.sit() else {
-            return Accepted::NoRoom("dorc has as many connections as its descriptors allow".into());
-        };
-        match accept_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(client) => serve(route, client, seat),
-            Err(Errno::AGAIN) => return Accepted::All,
-            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                return Accepted::NoRoom(error.to_string());
-            }
-            Err(Errno::INVAL | Errno::BADF) => return Accepted::Ended,
-            // The client gave up while it was waiting (`ECONNABORTED` and its kin): on to the next one.
-            Err(_) => {}
+async fn accept_one(route: &Arc<Shared>, socket: &tokio::net::TcpListener) -> Accepted {
+    let Some(seat) = route.room.sit() else {
+        return Accepted::NoRoom("dorc has as many connections as its descriptors allow".into());
+    };
+    let error = match socket.accept().await {
+        Ok((client, _)) => {
+            serve(route, client, seat);
+            return Accepted::One;
         }
+        Err(error) => error,
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::INVAL | Errno::BADF) => Accepted::Ended,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            Accepted::NoRoom(error.to_string())
+        }
+        // `ECONNABORTED` and its kin: on to the next one.
+        _ => Accepted::One,
     }
-    Accepted::Some
 }
 
 #[cfg(test)]

@@ -1,0 +1,157 @@
+//! Connections that are told to end.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use dorc::model::colour::Colour;
+use dorc::routing::{Route, Which};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{PATIENCE, Service, Setup, ask, expect, until, within};
+
+const AT_ONCE: Which = Which::Quiet(Duration::ZERO);
+
+#[tokio::test]
+async fn quiet_ones_end_and_unanswered_ones_go_on() {
+    // Answers only when it is told to.
+    let (say, _) = tokio::sync::broadcast::channel::<()>(1);
+    let told = say.clone();
+    let service = Service::start(move |mut socket| {
+        let mut told = told.subscribe();
+        async move {
+            socket.write_all(b"hello").await.unwrap();
+            socket.read_u8().await.unwrap();
+            told.recv().await.unwrap();
+            socket.write_all(b"answer").await.unwrap();
+            let _ = socket.read_u8().await;
+        }
+    })
+    .await;
+    let setup = Setup::pointing_at(&service).await;
+    let (mut quiet, mut waiting) = (setup.connect().await, setup.connect().await);
+    expect(&mut quiet, "hello").await;
+    ask(&mut waiting, "?", "hello").await;
+    until(|| setup.route.close(Colour::Blue, Which::Quiet(Duration::from_secs(60))) == 0).await;
+    // The question may still be on its way: then it is not quiet either, and spared.
+    assert_eq!(setup.route.close(Colour::Green, AT_ONCE), 0);
+    setup.route.close(Colour::Blue, AT_ONCE);
+    assert_eq!(within(quiet.read(&mut [0; 1])).await.unwrap(), 0, "an orderly end");
+    until(|| setup.route.open_connections(Colour::Blue) == 1).await;
+    say.send(()).unwrap();
+    expect(&mut waiting, "answer").await;
+    until(|| setup.route.close(Colour::Blue, AT_ONCE) == 1).await;
+    assert_eq!(within(waiting.read(&mut [0; 1])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn all_means_all_and_a_cut_answer_is_a_reset() {
+    let service = Service::start(|mut socket| async move {
+        while socket.read_u8().await.is_ok() {}
+    })
+    .await;
+    let setup = Setup::pointing_at(&service).await;
+    let mut quiet = setup.connect().await;
+    let mut waiting = setup.connect().await;
+    waiting.write_all(b"?").await.unwrap();
+    until(|| setup.route.open_connections(Colour::Blue) == 2).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(setup.route.close(Colour::Blue, Which::All), 2);
+    assert_eq!(within(quiet.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(within(waiting.read(&mut [0; 1])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+}
+
+#[tokio::test]
+async fn no_answer_is_lost_while_quiet_connections_are_closed_all_the_time() {
+    let service = Service::named("here").await;
+    let setup = Setup::pointing_at(&service).await;
+    let route = setup.route.clone();
+    let closer = tokio::spawn(async move {
+        let mut closed = 0;
+        loop {
+            closed += route.close(Colour::Blue, AT_ONCE);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if closed > 100 {
+                return;
+            }
+        }
+    });
+    // A question that was already there when the connection was closed would be answered by a reset, and
+    // one whose first byte came back must be answered whole.
+    let mut answered = 0;
+    while !closer.is_finished() {
+        let mut client = setup.connect().await;
+        while client.write_all(b"who?\n").await.is_ok() {
+            let mut name = [0; 4];
+            match within(client.read_exact(&mut name)).await {
+                Ok(_) => answered += 1,
+                Err(error) => {
+                    assert_ne!(error.kind(), ErrorKind::InvalidData);
+                    break;
+                }
+            }
+        }
+    }
+    closer.await.unwrap();
+    assert!(answered > 100, "{answered}");
+}
+
+#[tokio::test]
+async fn finishing_waits_for_answers_and_leaves_the_socket_to_the_successor() {
+    let service = Service::start(|mut socket| async move {
+        socket.read_u8().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        socket.write_all(b"answer").await.unwrap();
+        let _ = socket.read_u8().await;
+    })
+    .await;
+    let setup = Setup::pointing_at(&service).await;
+    let (quiet, mut waiting) = (setup.connect().await, setup.connect().await);
+    waiting.write_all(b"?").await.unwrap();
+    until(|| setup.route.open_connections(Colour::Blue) == 2).await;
+    let store = setup.route.listeners();
+    let finish = tokio::spawn({
+        let route = setup.route.clone();
+        async move { route.finish(PATIENCE).await }
+    });
+    expect(&mut waiting, "answer").await;
+    assert_eq!(within(finish).await.unwrap(), 0);
+    drop(quiet);
+    // One that comes now is accepted by the successor.
+    let mut late = setup.connect().await;
+    late.write_all(b"?").await.unwrap();
+    let address = setup.address;
+    drop(setup);
+    let successor = Setup::with_hold(PATIENCE);
+    let adopted = store.into_iter().map(|(_, socket)| socket.into()).collect();
+    let route = successor.plane.open(&[address], PATIENCE, adopted).unwrap();
+    let target = dorc::routing::Target { colour: Colour::Blue, address: service.address };
+    route.point_at(Some(target)).await.unwrap();
+    expect(&mut late, "answer").await;
+}
+
+#[tokio::test]
+async fn finishing_has_a_deadline() {
+    let service = Service::start(|mut socket| async move { while socket.read_u8().await.is_ok() {} }).await;
+    let setup = Setup::pointing_at(&service).await;
+    let mut waiting = setup.connect().await;
+    waiting.write_all(b"?").await.unwrap();
+    until(|| setup.route.open_connections(Colour::Blue) == 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(setup.route.finish(Duration::from_millis(300)).await, 1);
+    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+}
+
+#[tokio::test]
+async fn closing_down_ends_everything() {
+    let service = Service::echo().await;
+    let setup = Setup::pointing_at(&service).await;
+    let mut client = setup.connect().await;
+    ask(&mut client, "hello", "hello").await;
+    let _elsewhere = setup.route.listeners();
+    let route = setup.route.clone();
+    route.close_down();
+    assert_eq!(within(client.read(&mut [0; 1])).await.unwrap(), 0);
+    let refused = tokio::net::TcpStream::connect(setup.address).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
