@@ -8,8 +8,8 @@ pub mod client;
 mod report;
 pub mod server;
 
-use crate::model::app::AppName;
 use crate::engine::Handle;
+use crate::model::app::AppName;
 
 /// What the control server needs of the daemon.
 pub trait Apps: Send + Sync + 'static {
@@ -29,8 +29,12 @@ pub trait Apps: Send + Sync + 'static {
     fn update(&self, app: &AppName, who: &str) -> impl Future<Output = Result<String, String>> + Send;
 
     /// Stops routing, stops and deletes the services.
-    fn remove(&self, app: &AppName, purge: bool, who: &str)
-    -> impl Future<Output = Result<String, String>> + Send;
+    fn remove(
+        &self,
+        app: &AppName,
+        purge: bool,
+        who: &str,
+    ) -> impl Future<Output = Result<String, String>> + Send;
 
     /// The plane of an app, and why it is not the one that was asked for where it is not.
     fn plane(&self, app: &AppName) -> (String, Option<String>);

@@ -5,8 +5,8 @@
 
 mod offer;
 mod perform;
-mod recover;
 mod recipe;
+mod recover;
 mod task;
 
 use std::collections::HashSet;

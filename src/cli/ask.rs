@@ -37,7 +37,9 @@ pub(super) fn app(name: AppName) -> anyhow::Result<App> {
     let mut app = config::new_app(name, vec![listen], release_dir, release_bin);
     let start = Text::new("Start command")
         .with_default("{bin} --port {port}")
-        .with_help_message("{port} is the service's own port, which is in $PORT too; {colour} is green or blue")
+        .with_help_message(
+            "{port} is the service's own port, which is in $PORT too; {colour} is green or blue",
+        )
         .with_validator(|text: &str| check(words(text).map(|_| ())))
         .prompt()?;
     let start = words(&start).map_err(anyhow::Error::msg)?;
@@ -72,7 +74,8 @@ fn release_bin(name: &AppName, dir: &Path) -> anyhow::Result<ReleaseBin> {
         .with_default(name.as_str())
         .with_help_message(&format!("the program to run, in {}", dir.display()))
         .with_validator(|text: &str| {
-            let right = !text.is_empty() && !text.starts_with('/') && !text.split('/').any(|part| part == "..");
+            let right =
+                !text.is_empty() && !text.starts_with('/') && !text.split('/').any(|part| part == "..");
             check(if right { Ok(()) } else { Err("a file in the release directory, without ..".into()) })
         })
         .prompt()?;
@@ -98,7 +101,9 @@ fn listen() -> anyhow::Result<SocketAddr> {
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let address = match text.parse::<u16>() {
         Ok(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        Err(_) => text.parse().map_err(|_| format!("{text:?} is neither a port nor an address like 0.0.0.0:80"))?,
+        Err(_) => {
+            text.parse().map_err(|_| format!("{text:?} is neither a port nor an address like 0.0.0.0:80"))?
+        }
     };
     if address.port() == 0 { Err("ports go from 1 to 65535".into()) } else { Ok(address) }
 }
@@ -121,8 +126,13 @@ pub(super) fn agreed(name: &AppName) -> anyhow::Result<bool> {
 fn show(app: &App) {
     say::line("");
     for colour in [Colour::Green, Colour::Blue] {
-        let port = app.service.ports.as_ref().map_or_else(|| "a free port".to_owned(), |ports| ports[colour].to_string());
-        let text = format!("{:<24} {} on {port}", app.name.service(colour), app.service.start[colour].join(" "));
+        let port = app
+            .service
+            .ports
+            .as_ref()
+            .map_or_else(|| "a free port".to_owned(), |ports| ports[colour].to_string());
+        let text =
+            format!("{:<24} {} on {port}", app.name.service(colour), app.service.start[colour].join(" "));
         say::line(&Style::of(colour).paint(&text));
     }
     say::line("");

@@ -102,12 +102,20 @@ fn check_host(context: &Context, daemon: &Result<api::Status, ClientError>) -> u
     } else if Systemd::is_booted() {
         finding(true, "systemd runs this host", "");
     } else {
-        finding(false, "systemd does not run this host", "dorc's services need it; without it there is dorc up");
+        finding(
+            false,
+            "systemd does not run this host",
+            "dorc's services need it; without it there is dorc up",
+        );
     }
     match daemon {
         Ok(status) => finding(true, &format!("the daemon answers, version {}", status.version), ""),
         Err(ClientError::NotPermitted(_)) => {
-            finding(false, "the daemon may not be asked", "run this as root, or as a member of the group dorc");
+            finding(
+                false,
+                "the daemon may not be asked",
+                "run this as root, or as a member of the group dorc",
+            );
         }
         Err(error) => {
             let start = if context.is_local() { "dorc up" } else { "sudo dorc install" };

@@ -22,10 +22,7 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
-        return Err(fail(
-            exit::NOT_PERMITTED,
-            "the daemon runs as root; without root there is: dorc up",
-        ));
+        return Err(fail(exit::NOT_PERMITTED, "the daemon runs as root; without root there is: dorc up"));
     }
     log();
     let threads = usize::from(options.threads);
@@ -40,11 +37,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Logs to standard error, where the journal takes it and adds the time.
 pub(super) fn log() {
-    let level = if std::env::var_os("DORC_DEBUG").is_some() {
-        tracing::Level::DEBUG
-    } else {
-        tracing::Level::INFO
-    };
+    let level =
+        if std::env::var_os("DORC_DEBUG").is_some() { tracing::Level::DEBUG } else { tracing::Level::INFO };
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(std::io::stderr().is_terminal())

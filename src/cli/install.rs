@@ -54,7 +54,8 @@ fn may_install(context: &Context) -> anyhow::Result<()> {
         return Err(fail(exit::NO_DAEMON, format!("no daemon runs in {dir}; start one there: dorc up")));
     }
     if !Systemd::is_booted() {
-        let why = "this host was not booted with systemd, which dorc's services need; without systemd: dorc up";
+        let why =
+            "this host was not booted with systemd, which dorc's services need; without systemd: dorc up";
         return Err(fail(exit::NO_DAEMON, why));
     }
     if !rustix::process::geteuid().is_root() {
@@ -75,9 +76,9 @@ async fn install(context: &Context) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(ANSWERS, answers)
-        .await
-        .map_err(|_| fail(exit::NO_DAEMON, "dorc.service was started but does not answer: journalctl -u dorc"))?;
+    tokio::time::timeout(ANSWERS, answers).await.map_err(|_| {
+        fail(exit::NO_DAEMON, "dorc.service was started but does not answer: journalctl -u dorc")
+    })?;
     say::done("dorc.service installed and running", "");
     Ok(())
 }
@@ -100,9 +101,9 @@ fn place_program() -> anyhow::Result<PathBuf> {
 /// Whether a path, with all the folders above it, is in the system's tree and root's alone.
 fn only_roots(path: &Path) -> bool {
     path.starts_with("/usr")
-        && path.ancestors().all(|part| {
-            fs::metadata(part).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
-        })
+        && path
+            .ancestors()
+            .all(|part| fs::metadata(part).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0))
 }
 
 fn make_group() {

@@ -103,13 +103,18 @@ fn name(context: &Context, options: &Options) -> anyhow::Result<AppName> {
     match options.app.clone().or_else(from_file) {
         Some(name) => AppName::new(&name).map_err(|why| fail(exit::USAGE, why)),
         None if io::stdin().is_terminal() => ask::name(context),
-        None => Err(fail(exit::USAGE, "dorc register asks its way through on a terminal; here it needs a name and options, see: dorc register --help")),
+        None => Err(fail(
+            exit::USAGE,
+            "dorc register asks its way through on a terminal; here it needs a name and options, see: dorc register --help",
+        )),
     }
 }
 
 fn from_options(name: &AppName, options: &Options) -> anyhow::Result<App> {
     let usage = |why: String| fail(exit::USAGE, why);
-    let missing = |what: &str| usage(format!("{what} is missing; all three are needed: --listen, --release-dir, --release-bin"));
+    let missing = |what: &str| {
+        usage(format!("{what} is missing; all three are needed: --listen, --release-dir, --release-bin"))
+    };
     let listen: Vec<SocketAddr> = options
         .listen
         .iter()

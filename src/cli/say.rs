@@ -112,7 +112,7 @@ impl Steps {
             return line(&api::to_json(event));
         }
         match event {
-            api::Event::Waiting { what } => self.under_way("waiting", &format!("an upload is {}", plain(what))),
+            api::Event::Waiting { what } => self.under_way("waiting for the upload", &plain(what)),
             api::Event::Trying { colour, release } => {
                 self.under_way(&format!("{colour} {release}"), "is coming up");
             }
@@ -135,7 +135,10 @@ impl Steps {
             }
             api::Event::Settled(tally) => self.finished("settled", &closed(tally)),
             api::Event::Exited { colour, how } => {
-                self.finished(&format!("{colour} ended by itself"), &format!("{}; it is started again", plain(how)));
+                self.finished(
+                    &format!("{colour} ended by itself"),
+                    &format!("{}; it is started again", plain(how)),
+                );
             }
         }
     }
@@ -219,7 +222,9 @@ pub(super) fn answer(answer: &api::Answer, json: bool) {
         });
         let colour = answer.failed_colour.as_deref().map(|colour| format!(" --{colour}")).unwrap_or_default();
         lines.push(match answer.failed_release {
-            Some(_) => format!("  logs: dorc logs {app}{colour}      once mended: upload it, or dorc update {app}"),
+            Some(_) => {
+                format!("  logs: dorc logs {app}{colour}      once mended: upload it, or dorc update {app}")
+            }
             None => "  once mended: upload it again".into(),
         });
         let _ = writeln!(io::stderr(), "{}", lines.join("\n"));

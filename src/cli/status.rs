@@ -163,9 +163,10 @@ pub(super) fn print_table(titles: &[&str], rows: Vec<Vec<Cell>>) {
         })
         .collect();
     let print = |cells: &[Cell]| {
-        let padded = cells.iter().zip(&widths).map(|((text, shown), wanted)| {
-            format!("{shown}{:1$}", "", wanted - width(text))
-        });
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|((text, shown), wanted)| format!("{shown}{:1$}", "", wanted - width(text)));
         say::line(padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     print(&titles.iter().map(|title| ((*title).into(), Style::Dim.paint(title))).collect::<Vec<_>>());

@@ -57,7 +57,8 @@ async fn remove_apps(context: &Context, systemd: &Systemd, purge: bool) -> anyho
     };
     if !purge && !apps.is_empty() {
         let apps = apps.join(", ");
-        let why = format!("apps are still deployed: {apps}. To stop and delete them too: dorc uninstall --purge");
+        let why =
+            format!("apps are still deployed: {apps}. To stop and delete them too: dorc uninstall --purge");
         return Err(fail(exit::FAILED, why));
     }
     for app in apps {

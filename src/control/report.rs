@@ -16,11 +16,9 @@ pub(super) fn event(notice: Notice) -> api::Event {
         Notice::Trying(live) => {
             api::Event::Trying { colour: live.colour.to_string(), release: live.release.to_string() }
         }
-        Notice::Ready(live, answer) => api::Event::Ready {
-            colour: live.colour.to_string(),
-            release: live.release.to_string(),
-            answer,
-        },
+        Notice::Ready(live, answer) => {
+            api::Event::Ready { colour: live.colour.to_string(), release: live.release.to_string(), answer }
+        }
         Notice::Failed(live, why) => api::Event::Failed {
             colour: live.colour.to_string(),
             release: live.release.to_string(),
@@ -137,7 +135,7 @@ const fn phase(phase: &Phase) -> &'static str {
 fn summary(view: &View) -> String {
     let deployment = &view.deployment;
     if let Upload::Incoming(what) = deployment.upload() {
-        return format!("an upload is {what}");
+        return format!("upload: {what}");
     }
     match deployment.phase() {
         Phase::Vacant { failed: Some((_, failure)) } => format!("failed: {}", failure.reason),

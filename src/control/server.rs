@@ -268,7 +268,9 @@ fn respond(status: StatusCode, text: String) -> Response<Body> {
 }
 
 /// A response whose lines are sent as they come.
-fn stream<T: Send + 'static>(line: impl Fn(T) -> String + Send + Sync + 'static) -> (mpsc::Sender<T>, Response<Body>) {
+fn stream<T: Send + 'static>(
+    line: impl Fn(T) -> String + Send + Sync + 'static,
+) -> (mpsc::Sender<T>, Response<Body>) {
     let (sender, mut receiver) = mpsc::channel::<T>(LINES);
     let frames = futures_util::stream::poll_fn(move |context| {
         receiver

@@ -13,9 +13,8 @@ pub(super) fn adopt() -> Vec<TcpListener> {
 
 /// Takes out of `adopted` the sockets that listen on one of `wanted`.
 pub(super) fn matching(adopted: &mut Vec<TcpListener>, wanted: &[SocketAddr]) -> Vec<TcpListener> {
-    let is_wanted = |listener: &TcpListener| {
-        listener.local_addr().is_ok_and(|address| wanted.contains(&address))
-    };
+    let is_wanted =
+        |listener: &TcpListener| listener.local_addr().is_ok_and(|address| wanted.contains(&address));
     let (matching, rest) = std::mem::take(adopted).into_iter().partition(is_wanted);
     *adopted = rest;
     matching

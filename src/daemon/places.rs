@@ -42,12 +42,7 @@ impl Places {
     #[must_use]
     pub fn local(dir: &Path) -> Self {
         let own = dir.join(".dorc");
-        Self {
-            apps: dir.to_owned(),
-            socket: own.join("dorc.sock"),
-            state: own,
-            base: Some(dir.to_owned()),
-        }
+        Self { apps: dir.to_owned(), socket: own.join("dorc.sock"), state: own, base: Some(dir.to_owned()) }
     }
 
     /// The app file of an app.

@@ -248,7 +248,8 @@ impl<S: Services> Registry<S> {
             }
         }
         route.set_hold(app.switch.hold);
-        let message = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())??;
+        let message =
+            handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())??;
         if let Some(loaded) = self.apps().get_mut(&name) {
             if let Some(ports) = &app.service.ports {
                 loaded.ports = [ports.blue, ports.green].into();
@@ -352,7 +353,8 @@ impl<S: Services> Apps for Registry<S> {
 
     fn plane(&self, app: &AppName) -> (String, Option<String>) {
         let asked = self.apps().get(app).map(|loaded| loaded.app.plane);
-        let reason = (asked == Some(PlaneChoice::Auto)).then(|| "this dorc has no kernel plane yet".to_owned());
+        let reason =
+            (asked == Some(PlaneChoice::Auto)).then(|| "this dorc has no kernel plane yet".to_owned());
         ("tcp".into(), reason)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::task::{DORC, Engine, policy};
 use super::{blocking, recipe};
 use crate::model::app::{App, Service};
-use crate::model::deployment::{Event, Live, Standby, Phase, Upload};
+use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
 use crate::model::health::Failure;
 use crate::model::release::{Digest, Recipe, Release, ReleaseId, Verdict};
 use crate::releases::intake::{Intake, Seen};
@@ -28,8 +28,7 @@ pub(super) struct Stored {
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
     pub(super) fn watch_uploads(&mut self) {
-        let upload =
-            upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
+        let upload = upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
         let started = Intake::start(
             self.store.clone(),
             upload,
@@ -87,7 +86,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.state.catalogue.renew(known, SystemTime::now());
             return self.offer_known(known).await;
         }
-        self.step(Event::Upload(Upload::Incoming("being stored".into()))).await;
+        self.step(Event::Upload(Upload::Incoming("it is being stored".into()))).await;
         let id = self.state.catalogue.next_id(&whole_digest(taken.digest, config));
         let release = Release {
             id,
@@ -179,8 +178,11 @@ impl<R: Route, S: Services> Engine<R, S> {
         let of = newest.id;
         blocking(move || store.publish_copy_of(of, id)).await.map_err(|error| error.to_string())?;
         let colour = self.deployment.inactive_colour();
-        self.add(Release { id, config, recipe, taken: SystemTime::now(), verdict: Verdict::Untried, ..newest }, who)
-            .await;
+        self.add(
+            Release { id, config, recipe, taken: SystemTime::now(), verdict: Verdict::Untried, ..newest },
+            who,
+        )
+        .await;
         Ok(format!("taken; {colour} comes up as {id} with it"))
     }
 

@@ -39,7 +39,10 @@ pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) ->
         env: env(recipe, live.colour),
         env_file: config.env_file.clone(),
         user: config.user.clone(),
-        working_dir: config.working_dir.as_ref().map_or_else(|| dir.clone(), |dirs| dirs[live.colour].clone()),
+        working_dir: config
+            .working_dir
+            .as_ref()
+            .map_or_else(|| dir.clone(), |dirs| dirs[live.colour].clone()),
         memory_max: config.memory_max.clone(),
         sandbox: config.sandbox,
         notify: config.notify,

@@ -6,7 +6,7 @@ use crate::model::colour::Colour;
 use crate::model::deployment::{Event, Live, Phase, Standby};
 use crate::model::release::ReleaseId;
 use crate::routing::Route;
-use crate::services::{Services};
+use crate::services::Services;
 
 impl<R: Route, S: Services> Engine<R, S> {
     /// Makes the world agree with what was saved: the active service first, and never a stop of it.

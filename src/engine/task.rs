@@ -239,8 +239,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// route go on, and the next write tries again.
     pub(super) async fn persist(&mut self) {
         self.state.saved = self.deployment.saved();
-        let superfluous =
-            self.state.catalogue.superfluous(self.app.release.keep, &self.deployment.held());
+        let superfluous = self.state.catalogue.superfluous(self.app.release.keep, &self.deployment.held());
         for release in &superfluous {
             self.state.catalogue.forget(*release);
         }
@@ -372,16 +371,18 @@ impl<R: Route, S: Services> Engine<R, S> {
             }
             Wish::Rollback { to: Some(to) } => match self.named(to)? {
                 goal @ Goal::Release(_) => Ok(goal),
-                _ => Err(format!("rollback takes a release, {to:?} is a colour; a colour is for dorc switch --to")),
+                _ => Err(format!(
+                    "rollback takes a release, {to:?} is a colour; a colour is for dorc switch --to"
+                )),
             },
             Wish::Rollback { to: None } => {
                 if let Phase::Draining { old, .. } = self.deployment.phase() {
                     return Ok(Goal::Release(*old));
                 }
                 let active = self.deployment.active().map(|live| live.release);
-                self.state.catalogue.last_good(active).map(|release| Goal::Release(release.id)).ok_or_else(|| {
-                    "there is nothing to roll back to: no other release has been active yet".into()
-                })
+                self.state.catalogue.last_good(active).map(|release| Goal::Release(release.id)).ok_or_else(
+                    || "there is nothing to roll back to: no other release has been active yet".into(),
+                )
             }
         }
     }
@@ -392,7 +393,9 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
         self.state.catalogue.find(text).map(|release| Goal::Release(release.id)).ok_or_else(|| {
             let app = &self.app.name;
-            format!("{text:?} is neither green nor blue nor a release of {app}; they are in: dorc releases {app}")
+            format!(
+                "{text:?} is neither green nor blue nor a release of {app}; they are in: dorc releases {app}"
+            )
         })
     }
 

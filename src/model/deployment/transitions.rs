@@ -177,7 +177,9 @@ impl Deployment {
                 out.push(Command::Tell(Notice::Waiting(what.clone())));
                 self.patient.push(ask);
             }
-            Upload::Incoming(what) => out.push(done(ask, Outcome::Busy(format!("an upload is {what}")))),
+            Upload::Incoming(what) => {
+                out.push(done(ask, Outcome::Busy(format!("something is being uploaded: {what}"))))
+            }
             Upload::Refused(release, failure) => {
                 let (release, failure) = (*release, failure.clone());
                 out.push(done(ask, self.not_healthy(ask, release, failure)));

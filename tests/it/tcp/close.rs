@@ -45,10 +45,7 @@ async fn quiet_ones_end_and_unanswered_ones_go_on() {
 
 #[tokio::test]
 async fn all_means_all_and_a_cut_answer_is_a_reset() {
-    let service = Service::start(|mut socket| async move {
-        while socket.read_u8().await.is_ok() {}
-    })
-    .await;
+    let service = Service::start(|mut socket| async move { while socket.read_u8().await.is_ok() {} }).await;
     let setup = Setup::pointing_at(&service).await;
     let mut quiet = setup.connect().await;
     let mut waiting = setup.connect().await;
