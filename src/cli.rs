@@ -94,9 +94,6 @@ enum Verb {
     Completions(completions::Options),
     /// Print the manual page
     Man,
-    /// The process between dorc and an embedded service
-    #[command(hide = true)]
-    Guard(Words),
     /// The backend of the demo
     #[command(hide = true)]
     DemoBackend(Words),
@@ -182,7 +179,6 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Guard(Words { words }) => return Ok(crate::services::embedded::guard::run(words)),
         Verb::DemoBackend(Words { words }) => return demo_backend::main(words),
         Verb::Daemon(options) => return daemon::run(&options),
         Verb::Completions(options) => return Ok(completions::run(&options, &mut Cli::command())),

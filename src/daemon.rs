@@ -1,8 +1,10 @@
 //! The daemon: the only place that wires.
 
 mod descriptors;
+pub mod local;
 mod places;
 mod registry;
+pub mod system;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

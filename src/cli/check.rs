@@ -10,8 +10,8 @@ use super::{Context, say};
 use crate::config::{self, Host, Problem, Severity};
 use crate::control::api::{self, exit};
 use crate::control::client::ClientError;
+use crate::daemon::system;
 use crate::model::app::App;
-use crate::services::systemd::Systemd;
 
 /// Options of `dorc check`.
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ fn check_host(context: &Context, daemon: &Result<api::Status, ClientError>) -> u
     };
     if context.is_local() {
         say::done("dorc up", "needs nothing of this host");
-    } else if Systemd::is_booted() {
+    } else if system::is_booted() {
         finding(true, "systemd runs this host", "");
     } else {
         finding(

@@ -2,15 +2,12 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
 use super::{fail, runtime};
 use crate::control::api::exit;
-use crate::daemon::{Daemon, Places, Settings, told_to_end};
-use crate::services::systemd::Systemd;
-use crate::services::unit;
+use crate::daemon::system;
 
 /// Options of `dorc daemon`.
 #[derive(Debug, Args)]
@@ -26,12 +23,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     log();
     let threads = usize::from(options.threads);
-    runtime()?.block_on(async {
-        let end = told_to_end()?;
-        let services = Systemd::connect(unit::Places::default()).await?;
-        let settings = Settings { places: Places::system(), threads };
-        Daemon::start(settings, Arc::new(services)).await?.run(end).await
-    })?;
+    runtime()?.block_on(system::serve(threads))?;
     Ok(ExitCode::SUCCESS)
 }
 

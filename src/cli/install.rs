@@ -11,14 +11,10 @@ use anyhow::Context as _;
 use super::{Context, fail, say};
 use crate::control::api::{self, exit};
 use crate::control::client::ClientError;
-use crate::services::systemd::Systemd;
-use crate::services::unit;
+use crate::daemon::system;
 
 /// The unit, as it is installed but for the program's path.
 const UNIT: &str = include_str!("../../dist/etc/systemd/system/dorc.service");
-
-/// The unit's name.
-pub(super) const UNIT_NAME: &str = "dorc.service";
 
 /// Where the program is put if it is somewhere that only its user controls.
 pub(super) const PROGRAM: &str = "/usr/local/bin/dorc";
@@ -53,7 +49,7 @@ fn may_install(context: &Context) -> anyhow::Result<()> {
         let dir = dir.display();
         return Err(fail(exit::NO_DAEMON, format!("no daemon runs in {dir}; start one there: dorc up")));
     }
-    if !Systemd::is_booted() {
+    if !system::is_booted() {
         let why =
             "this host was not booted with systemd, which dorc's services need; without systemd: dorc up";
         return Err(fail(exit::NO_DAEMON, why));
@@ -68,9 +64,7 @@ async fn install(context: &Context) -> anyhow::Result<()> {
     let program = place_program()?;
     make_group();
     let text = UNIT.replace(PROGRAM, &program.display().to_string());
-    let systemd = Systemd::connect(unit::Places::default()).await?;
-    systemd.install_unit(UNIT_NAME, &text).await?;
-    systemd.start_unit(UNIT_NAME).await?;
+    system::install(&text).await?;
     let answers = async {
         while context.client.get::<api::Status>("/v1/apps").await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

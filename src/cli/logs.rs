@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::Context;
 use crate::control::api;
-use crate::model::app::{AppName, ServiceId};
+use crate::daemon::local;
+use crate::model::app::AppName;
 use crate::model::colour::Colour;
 
 /// Options of `dorc logs`.
@@ -41,12 +42,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let mut command = if context.is_local() {
         let mut tail = Command::new("tail");
         tail.arg(if options.follow { "-F" } else { "-q" });
-        tail.args(colours.map(|colour| {
-            super::up::services(&context.places).map_or_else(
-                |_| context.places.state.clone(),
-                |services| services.log_file(&ServiceId { app: app.clone(), colour }),
-            )
-        }));
+        tail.args(colours.map(|colour| local::log_file(&context.places, &app, colour)));
         tail
     } else {
         let mut journal = Command::new("journalctl");

@@ -10,9 +10,8 @@ use clap::Args;
 use super::{Context, fail, install, say};
 use crate::control::api::{self, exit};
 use crate::control::client::ClientError;
+use crate::daemon::system;
 use crate::model::app::AppName;
-use crate::services::systemd::Systemd;
-use crate::services::unit;
 
 /// Options of `dorc uninstall`.
 #[derive(Debug, Args)]
@@ -29,9 +28,8 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     if !rustix::process::geteuid().is_root() {
         return Err(fail(exit::NOT_PERMITTED, "only root can uninstall dorc: sudo dorc uninstall"));
     }
-    let systemd = Systemd::connect(unit::Places::default()).await?;
-    remove_apps(context, &systemd, options.purge).await?;
-    if systemd.uninstall_unit(install::UNIT_NAME).await? {
+    remove_apps(context, options.purge).await?;
+    if system::uninstall().await? {
         say::done("dorc.service stopped and deleted", "");
     }
     let folders = [Path::new("/run/dorc"), &context.places.state, Path::new("/etc/dorc")];
@@ -49,7 +47,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn remove_apps(context: &Context, systemd: &Systemd, purge: bool) -> anyhow::Result<()> {
+async fn remove_apps(context: &Context, purge: bool) -> anyhow::Result<()> {
     let apps: Vec<String> = match context.client.get::<api::Status>("/v1/apps").await {
         Ok(status) => status.apps.into_iter().map(|app| app.app).collect(),
         Err(ClientError::NoDaemon(_)) => Vec::new(),
@@ -68,7 +66,7 @@ async fn remove_apps(context: &Context, systemd: &Systemd, purge: bool) -> anyho
             return Err(fail(answer.exit, answer.message));
         }
         if let Ok(name) = AppName::new(&app) {
-            systemd.purge_state(&name).await?;
+            system::purge_state(&name).await?;
         }
         say::done(&answer.message, "");
     }

@@ -11,6 +11,7 @@
 //! One job at a time is under way in the world, and it carries a [`Ticket`]; the answer to an older one
 //! is late and ignored. Whoever waits is an [`Ask`], and is answered exactly once.
 
+mod asks;
 mod saved;
 mod transitions;
 

@@ -19,7 +19,11 @@ pub const LAYERS: &[Layer] = &[
         &["model", "health", "releases", "routing", "services", "state"],
         "it carries out what the model decides; it is given its configuration and does not know who asks",
     ),
-    Layer("control::api", &["model"], "it is what both ends of the socket say"),
+    Layer(
+        "control::api",
+        &["model", "state"],
+        "it is what both ends of the socket say; a history entry is shown as it was written",
+    ),
     Layer(
         "control::client",
         &["control", "control::api", "model"],
@@ -27,13 +31,18 @@ pub const LAYERS: &[Layer] = &[
     ),
     Layer(
         "control::server",
-        &["control", "control::api", "engine", "model"],
+        &["control", "control::api", "control::report", "engine", "model"],
         "it hands requests to the engine and wires nothing",
     ),
     Layer(
+        "control::report",
+        &["control::api", "engine", "model"],
+        "it makes answers of what the engine says",
+    ),
+    Layer(
         "control",
-        &["control::api", "control::client", "control::server", "model"],
-        "it only holds the three",
+        &["control::api", "control::client", "control::server", "engine", "model", "state"],
+        "it only holds these, and says what the server needs of the daemon",
     ),
     Layer(
         "daemon",

@@ -12,7 +12,7 @@ use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
 
 /// What a transition leads to, gathered while it is worked out.
-type Commands = Vec<Command>;
+pub(super) type Commands = Vec<Command>;
 
 impl Deployment {
     /// Takes an event at the time `now` and says what is to be done, in order.
@@ -50,7 +50,7 @@ impl Deployment {
     }
 
     /// There is a release to bring up; `asks` want it to become active.
-    fn offered(&mut self, release: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
+    pub(super) fn offered(&mut self, release: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
         if asks.is_empty() {
             self.upload = Upload::Dealt;
         }
@@ -135,120 +135,15 @@ impl Deployment {
         }
     }
 
-    fn asked(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
-        match ask.goal {
-            Goal::Other => self.asked_for_other(ask, now, out),
-            Goal::Colour(colour) if self.heading_for().is_some_and(|live| live.colour == colour) => {
-                self.already(ask, out);
-            }
-            Goal::Colour(_) => self.asked_for_standby(ask, now, out),
-            Goal::Release(release) if self.heading_for().is_some_and(|live| live.release == release) => {
-                self.already(ask, out);
-            }
-            Goal::Release(release) => self.asked_for_release(release, ask, now, out),
-        }
-    }
-
-    /// What is active, or is about to be because the decision has been taken.
-    fn heading_for(&self) -> Option<Live> {
-        match &self.phase {
-            Phase::Switching { from, to, .. } => Some(Live { colour: inactive_of(*from), release: *to }),
-            _ => self.active(),
-        }
-    }
-
-    /// The goal is reached or about to be: answers, or lets `ask` wait with the others.
-    fn already(&mut self, ask: Ask, out: &mut Commands) {
-        match &mut self.phase {
-            Phase::Switching { asks, .. } => asks.push(ask),
-            Phase::Draining { asks, .. } if ask.wait => asks.push(ask),
-            _ => {
-                if let Some(active) = self.active() {
-                    let before = Some(active);
-                    out.push(done(ask, Outcome::Done { active, before, tally: None, already: true }));
-                }
-            }
-        }
-    }
-
-    fn asked_for_other(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
-        match &self.upload {
-            Upload::Incoming(what) if ask.wait => {
-                out.push(Command::Tell(Notice::Waiting(what.clone())));
-                self.patient.push(ask);
-            }
-            Upload::Incoming(what) => {
-                out.push(done(ask, Outcome::Busy(format!("something is being uploaded: {what}"))))
-            }
-            Upload::Refused(release, failure) => {
-                let (release, failure) = (*release, failure.clone());
-                out.push(done(ask, self.not_healthy(ask, release, failure)));
-            }
-            Upload::Dealt => self.asked_for_standby(ask, now, out),
-        }
-    }
-
-    /// Switches to what the inactive colour holds, once it is ready.
-    fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
-        match &mut self.phase {
-            Phase::Vacant { failed: Some((release, failure)) } => {
-                let (release, failure) = (*release, failure.clone());
-                out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
-            }
-            Phase::Vacant { failed: None } => out.push(done(ask, nothing_to_switch_to())),
-            Phase::Trying { candidate, .. } if ask.wait => candidate.asks.push(ask),
-            Phase::Trying { active, candidate } => {
-                let colour = inactive_of(*active);
-                let what = format!("{colour} {} is still coming up", candidate.release);
-                out.push(done(ask, Outcome::Busy(what)));
-            }
-            Phase::Steady { active, standby } => match standby {
-                Standby::Empty => out.push(done(ask, nothing_to_switch_to())),
-                Standby::Failed(release, failure) => {
-                    let (release, failure) = (*release, failure.clone());
-                    out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
-                }
-                Standby::Warm(release) => {
-                    let (active, release) = (*active, *release);
-                    self.verify(active, release, vec![ask], now, out);
-                }
-            },
-            Phase::Switching { asks, .. } => asks.push(ask),
-            Phase::Draining { active, old, asks, .. } => match (&mut self.queued, ask.goal) {
-                (Some((_, waiting)), Goal::Other) if ask.wait => waiting.push(ask),
-                (Some((release, _)), Goal::Other) => {
-                    let what = format!("{release} waits until the last switch has settled");
-                    out.push(done(ask, Outcome::Busy(what)));
-                }
-                _ => {
-                    let (active, old) = (*active, *old);
-                    supersede(mem::take(asks), old, out);
-                    self.verify(active, old, vec![ask], now, out);
-                }
-            },
-        }
-    }
-
-    fn asked_for_release(&mut self, release: ReleaseId, ask: Ask, now: Instant, out: &mut Commands) {
-        match &self.phase {
-            Phase::Steady { standby: Standby::Warm(warm), .. } if *warm == release => {
-                self.asked_for_standby(ask, now, out);
-            }
-            Phase::Trying { candidate, .. } if candidate.release == release => {
-                self.asked_for_standby(ask, now, out);
-            }
-            Phase::Draining { old, .. } if *old == release => self.asked_for_standby(ask, now, out),
-            _ if ask.wait => self.offered(release, vec![ask], now, out),
-            _ => {
-                let what = format!("{release} has to be started first, which --no-wait does not wait for");
-                out.push(done(ask, Outcome::Busy(what)));
-                self.offered(release, Vec::new(), now, out);
-            }
-        }
-    }
-
     /// Asks the warm service once more before traffic goes to it.
-    fn verify(&mut self, from: Live, to: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
+    pub(super) fn verify(
+        &mut self,
+        from: Live,
+        to: ReleaseId,
+        asks: Vec<Ask>,
+        now: Instant,
+        out: &mut Commands,
+    ) {
         let ticket = self.ticket();
         let overdue = now + PATIENCE;
         self.phase =
@@ -451,21 +346,12 @@ impl Deployment {
     fn gone(&mut self, id: AskId) {
         self.patient.retain(|ask| ask.id != id);
     }
-
-    fn not_healthy(&self, ask: Ask, release: Option<ReleaseId>, failure: Failure) -> Outcome {
-        let colour = release.map(|_| self.inactive_colour());
-        Outcome::NotHealthy { release, colour, failure, rollback: ask.rollback, active: self.active() }
-    }
 }
 
-fn done(ask: Ask, outcome: Outcome) -> Command {
+pub(super) fn done(ask: Ask, outcome: Outcome) -> Command {
     Command::Answer(ask.id, outcome)
 }
 
-fn nothing_to_switch_to() -> Outcome {
-    Outcome::Refused("there is nothing to switch to: upload a release first".into())
-}
-
-fn supersede(asks: Vec<Ask>, by: ReleaseId, out: &mut Commands) {
+pub(super) fn supersede(asks: Vec<Ask>, by: ReleaseId, out: &mut Commands) {
     out.extend(asks.into_iter().map(|ask| done(ask, Outcome::Superseded(format!("{by} took its place")))));
 }

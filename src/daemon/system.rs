@@ -1,0 +1,56 @@
+//! The system's daemon: the one that systemd runs, and that runs services by systemd.
+
+use std::sync::Arc;
+
+use super::{Daemon, Places, Settings, told_to_end};
+use crate::model::app::AppName;
+use crate::services::systemd::Systemd;
+use crate::services::unit;
+
+/// The unit of the daemon itself.
+pub const UNIT_NAME: &str = "dorc.service";
+
+/// Whether this host was booted by systemd.
+#[must_use]
+pub fn is_booted() -> bool {
+    Systemd::is_booted()
+}
+
+/// Is the system's daemon until it is told to end.
+///
+/// # Errors
+/// systemd does not answer, or another daemon runs.
+pub async fn serve(threads: usize) -> anyhow::Result<()> {
+    let end = told_to_end()?;
+    let services = Systemd::connect(unit::Places::default()).await?;
+    let settings = Settings { places: Places::system(), threads };
+    Daemon::start(settings, Arc::new(services)).await?.run(end).await
+}
+
+/// Writes the daemon's unit, enables and starts it.
+///
+/// # Errors
+/// It can't be written, or does not start.
+pub async fn install(unit_text: &str) -> anyhow::Result<()> {
+    let systemd = Systemd::connect(unit::Places::default()).await?;
+    systemd.install_unit(UNIT_NAME, unit_text).await?;
+    Ok(systemd.start_unit(UNIT_NAME).await?)
+}
+
+/// Stops, disables and deletes the daemon's unit; false if there was none.
+///
+/// # Errors
+/// It can't be stopped or deleted.
+pub async fn uninstall() -> anyhow::Result<bool> {
+    let systemd = Systemd::connect(unit::Places::default()).await?;
+    Ok(systemd.uninstall_unit(UNIT_NAME).await?)
+}
+
+/// Deletes what an app that was removed stored in its state directory.
+///
+/// # Errors
+/// It can't be deleted.
+pub async fn purge_state(app: &AppName) -> anyhow::Result<()> {
+    let systemd = Systemd::connect(unit::Places::default()).await?;
+    Ok(systemd.purge_state(app).await?)
+}

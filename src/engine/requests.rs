@@ -1,0 +1,162 @@
+//! What users ask of an app.
+
+use tokio::sync::oneshot;
+
+use super::task::{Engine, Waiter};
+use super::{View, Wish, blocking, recipe};
+use crate::model::app::ServiceId;
+use crate::model::colour::{ByColour, Colour};
+use crate::model::deployment::{Ask, Event, Goal, Outcome, Phase};
+use crate::routing::Route;
+use crate::services::Services;
+
+impl<R: Route, S: Services> Engine<R, S> {
+    pub(super) async fn wish(&mut self, wish: Wish, who: String, wait: bool, reply: oneshot::Sender<Outcome>) {
+        // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
+        self.catch_up().await;
+        let (what, rollback) = match &wish {
+            Wish::Switch { .. } => ("switch", false),
+            Wish::Rollback { .. } => ("rollback", true),
+        };
+        self.last_ask += 1;
+        let id = self.last_ask;
+        self.waiters.insert(id, Waiter { who, what, reply });
+        match self.goal(&wish) {
+            Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
+            Err(why) => self.answer(id, Outcome::Refused(why)).await,
+        }
+    }
+
+    /// What a wish comes to: names looked up, guards checked.
+    fn goal(&self, wish: &Wish) -> Result<Goal, String> {
+        match wish {
+            Wish::Switch { to, if_active } => {
+                if let Some(guard) = if_active {
+                    self.check_guard(&self.named(guard)?, guard)?;
+                }
+                to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
+            }
+            Wish::Rollback { to: Some(to) } => match self.named(to)? {
+                goal @ Goal::Release(_) => Ok(goal),
+                _ => Err(format!(
+                    "rollback takes a release, {to:?} is a colour; a colour is for dorc switch --to"
+                )),
+            },
+            Wish::Rollback { to: None } => {
+                if let Phase::Draining { old, .. } = self.deployment.phase() {
+                    return Ok(Goal::Release(*old));
+                }
+                let active = self.deployment.active().map(|live| live.release);
+                self.state.catalogue.last_good(active).map(|release| Goal::Release(release.id)).ok_or_else(
+                    || "there is nothing to roll back to: no other release has been active yet".into(),
+                )
+            }
+        }
+    }
+
+    fn named(&self, text: &str) -> Result<Goal, String> {
+        if let Ok(colour) = text.parse() {
+            return Ok(Goal::Colour(colour));
+        }
+        self.state.catalogue.find(text).map(|release| Goal::Release(release.id)).ok_or_else(|| {
+            let app = &self.app.name;
+            format!(
+                "{text:?} is neither green nor blue nor a release of {app}; they are in: dorc releases {app}"
+            )
+        })
+    }
+
+    fn check_guard(&self, guard: &Goal, text: &str) -> Result<(), String> {
+        let active = self.deployment.active();
+        let holds = active.is_some_and(|live| match guard {
+            Goal::Colour(colour) => live.colour == *colour,
+            Goal::Release(release) => live.release == *release,
+            Goal::Other => false,
+        });
+        if holds {
+            return Ok(());
+        }
+        let is = active.map_or_else(
+            || "nothing is active".to_owned(),
+            |live| format!("{} {} is active", live.colour, live.release),
+        );
+        Err(format!("{is}, not {text}: nothing was changed"))
+    }
+
+    pub(super) async fn reload(&mut self, who: String, reply: oneshot::Sender<Result<String, String>>) {
+        let Some(active) = self.deployment.active() else {
+            let _ = reply.send(Err("there is no active service to reload".into()));
+            return;
+        };
+        let Some(release) = self.release(active) else {
+            let _ = reply.send(Err(format!("the release store does not have {}", active.release)));
+            return;
+        };
+        self.record(&who, "reload", None, Some(active), "asked").await;
+        let service = recipe::service(&self.app, &release, active, self.store.path(release.id));
+        let services = self.world.services.clone();
+        tokio::spawn(async move {
+            let result = services.reload(&service).await.map_err(|error| error.to_string());
+            // Whoever asked may have gone.
+            let _ = reply.send(result.map(|()| format!("{} {} reloaded", active.colour, active.release)));
+        });
+    }
+
+    pub(super) fn view(&self, reply: oneshot::Sender<View>) {
+        let route = &self.world.route;
+        let view = View {
+            app: self.app.clone(),
+            deployment: self.deployment.clone(),
+            catalogue: self.state.catalogue.clone(),
+            running: ByColour::default(),
+            ports: self.ports,
+            connections: ByColour::from_fn(|colour| route.open_connections(colour)),
+            last_exit: self.last_exit.clone(),
+        };
+        let services = self.world.services.clone();
+        tokio::spawn(async move {
+            let mut view = view;
+            for colour in Colour::BOTH {
+                let id = ServiceId { app: view.app.name.clone(), colour };
+                view.running[colour] = services.running(&id).await.unwrap_or_default();
+            }
+            let _ = reply.send(view);
+        });
+    }
+
+    /// Leaves nothing of the app behind; the releases stay unless they are to be purged.
+    pub(super) async fn remove(&mut self, purge: bool, reply: oneshot::Sender<Result<(), String>>) {
+        self.abort_job();
+        let result = self.delete_all(purge).await;
+        if let Err(why) = &result {
+            tracing::error!(app = %self.app.name, why, "could not be removed");
+        }
+        let failed = result.is_err();
+        let _ = reply.send(result);
+        if !failed {
+            let (ended, _) = oneshot::channel();
+            self.ended = Some(ended);
+        }
+    }
+
+    async fn delete_all(&mut self, purge: bool) -> Result<(), String> {
+        if let Some((intake, _)) = self.intake.take() {
+            intake.stop().await;
+        }
+        for colour in Colour::BOTH {
+            let id = self.service_id(colour);
+            self.world.services.remove(&id).await.map_err(|error| format!("{id}: {error}"))?;
+        }
+        let dir = self.state_dir.clone();
+        blocking(move || {
+            dir.delete()?;
+            if purge && dir.path().exists() {
+                std::fs::remove_dir_all(dir.path())?;
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|error| error.to_string())
+    }
+}
+

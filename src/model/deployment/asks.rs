@@ -1,0 +1,132 @@
+//! What users want, in each phase.
+
+use std::mem;
+use std::time::Instant;
+
+use super::transitions::{Commands, done, supersede};
+use super::{Ask, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, inactive_of};
+use crate::model::health::Failure;
+use crate::model::release::ReleaseId;
+
+impl Deployment {
+    pub(super) fn asked(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match ask.goal {
+            Goal::Other => self.asked_for_other(ask, now, out),
+            Goal::Colour(colour) if self.heading_for().is_some_and(|live| live.colour == colour) => {
+                self.already(ask, out);
+            }
+            Goal::Colour(_) => self.asked_for_standby(ask, now, out),
+            Goal::Release(release) if self.heading_for().is_some_and(|live| live.release == release) => {
+                self.already(ask, out);
+            }
+            Goal::Release(release) => self.asked_for_release(release, ask, now, out),
+        }
+    }
+
+    /// What is active, or is about to be because the decision has been taken.
+    fn heading_for(&self) -> Option<Live> {
+        match &self.phase {
+            Phase::Switching { from, to, .. } => Some(Live { colour: inactive_of(*from), release: *to }),
+            _ => self.active(),
+        }
+    }
+
+    /// The goal is reached or about to be: answers, or lets `ask` wait with the others.
+    fn already(&mut self, ask: Ask, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Switching { asks, .. } => asks.push(ask),
+            Phase::Draining { asks, .. } if ask.wait => asks.push(ask),
+            _ => {
+                if let Some(active) = self.active() {
+                    let before = Some(active);
+                    out.push(done(ask, Outcome::Done { active, before, tally: None, already: true }));
+                }
+            }
+        }
+    }
+
+    fn asked_for_other(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match &self.upload {
+            Upload::Incoming(what) if ask.wait => {
+                out.push(Command::Tell(Notice::Waiting(what.clone())));
+                self.patient.push(ask);
+            }
+            Upload::Incoming(what) => {
+                out.push(done(ask, Outcome::Busy(format!("something is being uploaded: {what}"))))
+            }
+            Upload::Refused(release, failure) => {
+                let (release, failure) = (*release, failure.clone());
+                out.push(done(ask, self.not_healthy(ask, release, failure)));
+            }
+            Upload::Dealt => self.asked_for_standby(ask, now, out),
+        }
+    }
+
+    /// Switches to what the inactive colour holds, once it is ready.
+    fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match &mut self.phase {
+            Phase::Vacant { failed: Some((release, failure)) } => {
+                let (release, failure) = (*release, failure.clone());
+                out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
+            }
+            Phase::Vacant { failed: None } => out.push(done(ask, nothing_to_switch_to())),
+            Phase::Trying { candidate, .. } if ask.wait => candidate.asks.push(ask),
+            Phase::Trying { active, candidate } => {
+                let colour = inactive_of(*active);
+                let what = format!("{colour} {} is still coming up", candidate.release);
+                out.push(done(ask, Outcome::Busy(what)));
+            }
+            Phase::Steady { active, standby } => match standby {
+                Standby::Empty => out.push(done(ask, nothing_to_switch_to())),
+                Standby::Failed(release, failure) => {
+                    let (release, failure) = (*release, failure.clone());
+                    out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
+                }
+                Standby::Warm(release) => {
+                    let (active, release) = (*active, *release);
+                    self.verify(active, release, vec![ask], now, out);
+                }
+            },
+            Phase::Switching { asks, .. } => asks.push(ask),
+            Phase::Draining { active, old, asks, .. } => match (&mut self.queued, ask.goal) {
+                (Some((_, waiting)), Goal::Other) if ask.wait => waiting.push(ask),
+                (Some((release, _)), Goal::Other) => {
+                    let what = format!("{release} waits until the last switch has settled");
+                    out.push(done(ask, Outcome::Busy(what)));
+                }
+                _ => {
+                    let (active, old) = (*active, *old);
+                    supersede(mem::take(asks), old, out);
+                    self.verify(active, old, vec![ask], now, out);
+                }
+            },
+        }
+    }
+
+    fn asked_for_release(&mut self, release: ReleaseId, ask: Ask, now: Instant, out: &mut Commands) {
+        match &self.phase {
+            Phase::Steady { standby: Standby::Warm(warm), .. } if *warm == release => {
+                self.asked_for_standby(ask, now, out);
+            }
+            Phase::Trying { candidate, .. } if candidate.release == release => {
+                self.asked_for_standby(ask, now, out);
+            }
+            Phase::Draining { old, .. } if *old == release => self.asked_for_standby(ask, now, out),
+            _ if ask.wait => self.offered(release, vec![ask], now, out),
+            _ => {
+                let what = format!("{release} has to be started first, which --no-wait does not wait for");
+                out.push(done(ask, Outcome::Busy(what)));
+                self.offered(release, Vec::new(), now, out);
+            }
+        }
+    }
+
+    pub(super) fn not_healthy(&self, ask: Ask, release: Option<ReleaseId>, failure: Failure) -> Outcome {
+        let colour = release.map(|_| self.inactive_colour());
+        Outcome::NotHealthy { release, colour, failure, rollback: ask.rollback, active: self.active() }
+    }
+}
+
+fn nothing_to_switch_to() -> Outcome {
+    Outcome::Refused("there is nothing to switch to: upload a release first".into())
+}
