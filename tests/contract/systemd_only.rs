@@ -283,16 +283,33 @@ async fn the_data_of_others_is_not_taken() {
 }
 
 #[tokio::test]
-async fn exits_go_on_after_the_bus_was_restarted() {
+async fn an_end_while_the_bus_was_away_is_told_when_it_is_back() {
     let Some(bed) = bed().await else { return };
     let service = Fixture::new("unit-bus", bed.root()).sleeper(1);
     let mut exits = bed.services().exits(&service.id.app);
     bed.services().start(&service).await.unwrap();
-    systemctl(&["restart", "dbus.service"]);
-    kill(running(bed.services(), &service.id).await.main_pid.unwrap());
-    // Told by a signal or found by the comparison after the bus came back, as the race goes.
-    next(&mut exits).await;
-    eventually("it is up again", || async { running(bed.services(), &service.id).await.main_pid }).await;
+    let first = running(bed.services(), &service.id).await.main_pid.unwrap();
+    // Such an end is found by comparison only once the first state is known.
+    kill(first);
+    assert_eq!(next(&mut exits).await.exit.how, "killed by SIGKILL");
+    let main_pid = || async {
+        let pid: u32 =
+            systemctl(&["show", "--property=MainPID", "--value", "green-unit-bus"]).parse().unwrap();
+        (pid != 0).then_some(pid)
+    };
+    let second = eventually("the second process", main_pid).await;
+
+    systemctl(&["stop", "dbus.socket", "dbus.service"]);
+    kill(second);
+    eventually("the third process", || async { main_pid().await.filter(|pid| *pid != second) }).await;
+    systemctl(&["start", "dbus.socket", "dbus.service"]);
+    let exited = next(&mut exits).await;
+    assert!(exited.exit.how.contains("started it again"), "{exited:?}");
+    assert_eq!(running(bed.services(), &service.id).await.restarts, 2);
+
+    let third = running(bed.services(), &service.id).await.main_pid.unwrap();
+    kill(third);
+    assert_eq!(next(&mut exits).await.exit.how, "killed by SIGKILL", "signals are followed again");
     bed.services().remove(&service.id).await.unwrap();
 }
 
