@@ -13,6 +13,8 @@ use dorc::model::colour::Colour;
 use dorc::services::systemd::Systemd;
 use dorc::services::unit::Places;
 use dorc::services::{ServiceError, Services};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -267,6 +269,57 @@ async fn a_drop_in_is_the_users_word() {
     assert!(refusal.contains("mine.conf") && refusal.contains("it would run"), "{refusal}");
     assert_eq!(bed.services().running(&service.id).await.unwrap(), None);
     fs::remove_dir_all(dir).unwrap();
+    bed.services().remove(&service.id).await.unwrap();
+    bed.services().purge_state(&service.id.app).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_unit_that_somebody_else_wrote_is_kept_aside() {
+    let Some(bed) = bed().await else { return };
+    let service = Fixture::new("unit-taken", bed.root()).sleeper(1);
+    let file = Places::default().unit_file(&service.id);
+    let theirs = "[Service]\nExecStart=/bin/sleep 1000\n";
+    fs::write(&file, theirs).unwrap();
+    bed.services().remove(&service.id).await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), theirs);
+    bed.services().start(&service).await.unwrap();
+    let aside = file.with_extension("service.before-dorc");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), theirs);
+    bed.services().remove(&service.id).await.unwrap();
+    fs::remove_file(aside).unwrap();
+}
+
+const TELLER: &str = "#!/usr/bin/python3
+import json, os, sys, time
+told = {'words': sys.argv[1:], 'env': {k: v for k, v in os.environ.items() if k.startswith('RANDOM_')}}
+with open(os.environ['STATE_DIRECTORY'] + '/new', 'w') as file:
+    json.dump(told, file)
+os.rename(file.name, os.environ['STATE_DIRECTORY'] + '/told')
+time.sleep(1000)
+";
+
+/// What systemd makes of it decides, not what we think that it would.
+#[tokio::test]
+async fn random_words_and_values_arrive_as_they_are() {
+    let Some(bed) = bed().await else { return };
+    let mut service = Fixture::new("unit-random", bed.root()).service(1, TELLER);
+    let mut runner = TestRunner::deterministic();
+    let mut random = |pattern: &str| {
+        proptest::string::string_regex(pattern).unwrap().new_tree(&mut runner).unwrap().current()
+    };
+    for number in 0..300 {
+        service.start.push(random("[%$\"'\\\\ ;#{}nHx@:=-]{0,9}|[^\\p{C}]{0,12}"));
+        service.env.insert(format!("RANDOM_{number}"), random("[%$\"'\\\\ `\n\t;#=nx]{0,9}|[^\\p{C}]{0,12}"));
+    }
+    bed.services().start(&service).await.unwrap();
+    let told = eventually("what arrived", || async { fs::read("/var/lib/unit-random/told").ok() }).await;
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    for (number, word) in service.start[1..].iter().enumerate() {
+        assert_eq!(told["words"][number].as_str().unwrap(), word, "word {number}");
+    }
+    for (name, value) in service.env.iter().filter(|(name, _)| name.starts_with("RANDOM_")) {
+        assert_eq!(told["env"][name].as_str().unwrap(), value, "{name}");
+    }
     bed.services().remove(&service.id).await.unwrap();
     bed.services().purge_state(&service.id.app).await.unwrap();
 }
