@@ -119,6 +119,9 @@ impl Systemd {
         let (owned, places) = (service.clone(), self.places.clone());
         let changed = blocking(move || {
             working_dir::prepare(&owned, &places)?;
+            if files::set_aside(&unit_file, is_ours)? {
+                tracing::warn!("{} was not dorc's, it is kept beside as .before-dorc", unit_file.display());
+            }
             if let Some(dir) = env_file.parent() {
                 files::make_dir(dir)?;
             }
@@ -231,9 +234,9 @@ impl Systemd {
         let disabled = self.disable(&unit_name(id)).await?;
         let (unit_file, env_file) = (self.places.unit_file(id), self.places.env_file(id));
         let deleted = blocking(move || {
-            let deleted = files::remove(&unit_file)?;
             files::remove(&env_file)?;
-            Ok(deleted)
+            let ours = fs::read_to_string(&unit_file).is_ok_and(|text| is_ours(&text));
+            Ok(ours && files::remove(&unit_file)?)
         })
         .await
         .map_err(|error| supervisor(format!("the files of {id} can't be deleted: {error}")))?;
@@ -318,6 +321,11 @@ impl Services for Systemd {
         let pids = self.processes(id).await.unwrap_or_default();
         blocking(move || Ok(sockets::listening_ports(&pids))).await.unwrap_or_default()
     }
+}
+
+/// Whether dorc wrote that unit file.
+fn is_ours(text: &str) -> bool {
+    unit::release_in(text).is_some()
 }
 
 fn refused<T>(result: Result<T, unit::UnitError>) -> Result<T, ServiceError> {

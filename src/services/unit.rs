@@ -112,6 +112,8 @@ pub fn render(service: &Service, places: &Places) -> Result<String, UnitError> {
     Ok(text)
 }
 
+/// No `Wants=network-online.target`: it would make a deployment wait for a network that is never quite online. At boot others
+/// want it, and then the order counts.
 fn header(service: &Service) -> String {
     let Service { id, release, .. } = service;
     let app = &id.app;
@@ -123,8 +125,7 @@ fn header(service: &Service) -> String {
 [Unit]
 Description={app}, release {release} ({colour}, run by dorc)
 Documentation=man:dorc(1)
-Wants=network-online.target
-After=network-online.target nss-lookup.target time-sync.target
+After=network-online.target nss-lookup.target
 StartLimitIntervalSec=0
 {RELEASE_KEY}{release}
 ",

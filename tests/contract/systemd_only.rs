@@ -13,6 +13,8 @@ use dorc::model::colour::Colour;
 use dorc::services::systemd::Systemd;
 use dorc::services::unit::Places;
 use dorc::services::{ServiceError, Services};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -272,6 +274,57 @@ async fn a_drop_in_is_the_users_word() {
 }
 
 #[tokio::test]
+async fn a_unit_that_somebody_else_wrote_is_kept_aside() {
+    let Some(bed) = bed().await else { return };
+    let service = Fixture::new("unit-taken", bed.root()).sleeper(1);
+    let file = Places::default().unit_file(&service.id);
+    let theirs = "[Service]\nExecStart=/bin/sleep 1000\n";
+    fs::write(&file, theirs).unwrap();
+    bed.services().remove(&service.id).await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), theirs);
+    bed.services().start(&service).await.unwrap();
+    let aside = file.with_extension("service.before-dorc");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), theirs);
+    bed.services().remove(&service.id).await.unwrap();
+    fs::remove_file(aside).unwrap();
+}
+
+const TELLER: &str = "#!/usr/bin/python3
+import json, os, sys, time
+told = {'words': sys.argv[1:], 'env': {k: v for k, v in os.environ.items() if k.startswith('RANDOM_')}}
+with open(os.environ['STATE_DIRECTORY'] + '/new', 'w') as file:
+    json.dump(told, file)
+os.rename(file.name, os.environ['STATE_DIRECTORY'] + '/told')
+time.sleep(1000)
+";
+
+/// What systemd makes of it decides, not what we think that it would.
+#[tokio::test]
+async fn random_words_and_values_arrive_as_they_are() {
+    let Some(bed) = bed().await else { return };
+    let mut service = Fixture::new("unit-random", bed.root()).service(1, TELLER);
+    let mut runner = TestRunner::deterministic();
+    let mut random = |pattern: &str| {
+        proptest::string::string_regex(pattern).unwrap().new_tree(&mut runner).unwrap().current()
+    };
+    for number in 0..300 {
+        service.start.push(random("[%$\"'\\\\ ;#{}nHx@:=-]{0,9}|[^\\p{C}]{0,12}"));
+        service.env.insert(format!("RANDOM_{number}"), random("[%$\"'\\\\ `\n\t;#=nx]{0,9}|[^\\p{C}]{0,12}"));
+    }
+    bed.services().start(&service).await.unwrap();
+    let told = eventually("what arrived", || async { fs::read("/var/lib/unit-random/told").ok() }).await;
+    let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    for (number, word) in service.start[1..].iter().enumerate() {
+        assert_eq!(told["words"][number].as_str().unwrap(), word, "word {number}");
+    }
+    for (name, value) in service.env.iter().filter(|(name, _)| name.starts_with("RANDOM_")) {
+        assert_eq!(told["env"][name].as_str().unwrap(), value, "{name}");
+    }
+    bed.services().remove(&service.id).await.unwrap();
+    bed.services().purge_state(&service.id.app).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_data_of_others_is_not_taken() {
     let Some(bed) = bed().await else { return };
     fs::create_dir_all("/var/lib/unit-foreign").unwrap();
@@ -283,16 +336,33 @@ async fn the_data_of_others_is_not_taken() {
 }
 
 #[tokio::test]
-async fn exits_go_on_after_the_bus_was_restarted() {
+async fn an_end_while_the_bus_was_away_is_told_when_it_is_back() {
     let Some(bed) = bed().await else { return };
     let service = Fixture::new("unit-bus", bed.root()).sleeper(1);
     let mut exits = bed.services().exits(&service.id.app);
     bed.services().start(&service).await.unwrap();
-    systemctl(&["restart", "dbus.service"]);
-    kill(running(bed.services(), &service.id).await.main_pid.unwrap());
-    // Told by a signal or found by the comparison after the bus came back, as the race goes.
-    next(&mut exits).await;
-    eventually("it is up again", || async { running(bed.services(), &service.id).await.main_pid }).await;
+    let first = running(bed.services(), &service.id).await.main_pid.unwrap();
+    // Such an end is found by comparison only once the first state is known.
+    kill(first);
+    assert_eq!(next(&mut exits).await.exit.how, "killed by SIGKILL");
+    let main_pid = || async {
+        let pid: u32 =
+            systemctl(&["show", "--property=MainPID", "--value", "green-unit-bus"]).parse().unwrap();
+        (pid != 0).then_some(pid)
+    };
+    let second = eventually("the second process", main_pid).await;
+
+    systemctl(&["stop", "dbus.socket", "dbus.service"]);
+    kill(second);
+    eventually("the third process", || async { main_pid().await.filter(|pid| *pid != second) }).await;
+    systemctl(&["start", "dbus.socket", "dbus.service"]);
+    let exited = next(&mut exits).await;
+    assert!(exited.exit.how.contains("started it again"), "{exited:?}");
+    assert_eq!(running(bed.services(), &service.id).await.restarts, 2);
+
+    let third = running(bed.services(), &service.id).await.main_pid.unwrap();
+    kill(third);
+    assert_eq!(next(&mut exits).await.exit.how, "killed by SIGKILL", "signals are followed again");
     bed.services().remove(&service.id).await.unwrap();
 }
 

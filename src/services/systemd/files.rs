@@ -32,6 +32,19 @@ pub(super) fn write_if_changed(path: &Path, text: &str, mode: u32) -> io::Result
     Ok(true)
 }
 
+/// Moves a file away that somebody else wrote, so that it is not lost; true if there was one.
+pub(super) fn set_aside(path: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<bool> {
+    match fs::read_to_string(path) {
+        Ok(text) if is_ours(&text) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        _ => {}
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".before-dorc");
+    fs::rename(path, aside)?;
+    Ok(true)
+}
+
 /// Makes a folder that everybody may pass through and only root may look into.
 pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o711).create(path)

@@ -9,12 +9,11 @@ const LISTEN: &str = "0A";
 /// The TCP ports on which these processes listen, in order.
 pub(super) fn listening_ports(pids: &[u32]) -> Vec<u16> {
     let inodes: BTreeSet<u64> = pids.iter().flat_map(|pid| socket_inodes(*pid)).collect();
-    let ports: BTreeSet<u16> = pids
+    // Usually all of them share one network namespace, be it the host's or, by a drop-in, their own. Any of them may be gone.
+    let table = |pid: &u32, name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).ok();
+    let ports: BTreeSet<u16> = ["tcp", "tcp6"]
         .iter()
-        // Usually all of them share one network namespace; a drop-in may have given the service its own.
-        .take(1)
-        .flat_map(|pid| ["tcp", "tcp6"].map(|table| format!("/proc/{pid}/net/{table}")))
-        .filter_map(|table| fs::read_to_string(table).ok())
+        .filter_map(|name| pids.iter().find_map(|pid| table(pid, name)))
         .flat_map(|table| {
             table.lines().skip(1).filter_map(|line| listener(line, &inodes)).collect::<Vec<_>>()
         })
