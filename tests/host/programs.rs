@@ -6,7 +6,7 @@ use crate::host::TestHost;
 
 /// Starts a backend as `unit` on port 8081 and waits until it says that it listens.
 fn start(host: &TestHost, unit: &str, program: &str) {
-    host.sh(&format!("systemd-run --unit {unit} --setenv PORT=8081 --property TimeoutStopSec=1 {program}"));
+    host.sh(&format!("systemd-run --unit {unit} --setenv PORT=8081 --property TimeoutStopSec=5 {program}"));
     host.wait_until(Duration::from_secs(10), "the backend listens", || {
         host.journal(unit).contains("listens").then_some(())
     });
