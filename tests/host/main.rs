@@ -5,3 +5,4 @@ mod host;
 
 mod harness;
 mod load;
+mod programs;
