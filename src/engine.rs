@@ -7,6 +7,7 @@ mod offer;
 mod perform;
 mod recipe;
 mod recover;
+mod requests;
 mod task;
 
 use std::collections::HashSet;

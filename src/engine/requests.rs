@@ -11,7 +11,13 @@ use crate::routing::Route;
 use crate::services::Services;
 
 impl<R: Route, S: Services> Engine<R, S> {
-    pub(super) async fn wish(&mut self, wish: Wish, who: String, wait: bool, reply: oneshot::Sender<Outcome>) {
+    pub(super) async fn wish(
+        &mut self,
+        wish: Wish,
+        who: String,
+        wait: bool,
+        reply: oneshot::Sender<Outcome>,
+    ) {
         // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
         self.catch_up().await;
         let (what, rollback) = match &wish {
@@ -159,4 +165,3 @@ impl<R: Route, S: Services> Engine<R, S> {
         .map_err(|error| error.to_string())
     }
 }
-

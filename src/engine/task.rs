@@ -8,12 +8,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::perform::{Question, World};
-use super::{Message, Parts, View, Wish, blocking, offer, recipe};
+use super::{Message, Parts, blocking, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{
-    Ask, AskId, Command, Deployment, Event, Goal, Live, Notice, Outcome, Phase, Policy,
-};
+use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Phase, Policy};
 use crate::model::health::{Exit, Failure};
 use crate::model::release::{Release, Verdict};
 use crate::releases::intake::{Intake, Seen};
@@ -26,10 +24,10 @@ use crate::state::{AppState, Entry, StateDir};
 pub(super) const DORC: &str = "dorc";
 
 /// Someone who waits for an answer.
-struct Waiter {
-    who: String,
-    what: &'static str,
-    reply: oneshot::Sender<Outcome>,
+pub(super) struct Waiter {
+    pub(super) who: String,
+    pub(super) what: &'static str,
+    pub(super) reply: oneshot::Sender<Outcome>,
 }
 
 /// The engine of one app.
@@ -46,12 +44,12 @@ pub(super) struct Engine<R, S> {
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     exits: broadcast::Sender<(Colour, Exit)>,
     job: Option<AbortHandle>,
-    waiters: HashMap<AskId, Waiter>,
+    pub(super) waiters: HashMap<AskId, Waiter>,
     /// Who wanted the move that is under way, and as what.
     mover: (String, &'static str),
-    last_ask: AskId,
-    last_exit: Option<(SystemTime, String)>,
-    ended: Option<oneshot::Sender<()>>,
+    pub(super) last_ask: AskId,
+    pub(super) last_exit: Option<(SystemTime, String)>,
+    pub(super) ended: Option<oneshot::Sender<()>>,
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
@@ -310,7 +308,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
-    async fn answer(&mut self, ask: AskId, outcome: Outcome) {
+    pub(super) async fn answer(&mut self, ask: AskId, outcome: Outcome) {
         let Some(waiter) = self.waiters.remove(&ask) else { return };
         let refused = match &outcome {
             Outcome::Done { .. } => None,

@@ -123,14 +123,14 @@ async fn a_service_sees_its_own_release_and_state_only() {
     let other = Fixture::new("box-other", bed.root()).sleeper(1);
     let fixture = Fixture::new("box-sight", bed.root());
     let script = format!(
-        "cat $0 >/dev/null && echo own; ls {}; ls {}/apps; cat /root/secret; ls /home | wc -l; touch $0 $PWD/x
+        "cat $0 >/dev/null && echo own; ls {}; ls {}/apps; cat /home/secret; ls /home | wc -l; touch $0 $PWD/x
         echo data > $STATE_DIRECTORY/file && cat $STATE_DIRECTORY/file; echo $STATE_DIRECTORY $HOME $GODEBUG; id -un
         echo end; exec sleep 1000",
         other.dir.display(),
         bed.root().display(),
     );
     let service = fixture.shell(1, &script);
-    fs::write("/root/secret", "secret").unwrap();
+    fs::write("/home/secret", "secret").unwrap();
     bed.services().start(&service).await.unwrap();
     says(bed.services(), &service.id, "end").await;
     let said = bed.services().last_lines(&service.id, 50).await.join("\n");
@@ -207,12 +207,12 @@ async fn an_absent_environment_file_is_named() {
 #[tokio::test]
 async fn without_the_sandbox_it_runs_as_the_user_and_that_is_all() {
     let Some(bed) = bed().await else { return };
-    let mut service = Fixture::new("box-off", bed.root()).shell(1, "id -un; ls -d /root/*; exec sleep 1000");
+    let mut service = Fixture::new("box-off", bed.root()).shell(1, "id -un; ls -d /home/*; exec sleep 1000");
     service.sandbox = Sandbox::Off;
     service.user = Some("root".into());
-    fs::write("/root/secret", "secret").unwrap();
+    fs::write("/home/secret", "secret").unwrap();
     bed.services().start(&service).await.unwrap();
-    says(bed.services(), &service.id, "/root/secret").await;
+    says(bed.services(), &service.id, "/home/secret").await;
 
     service.user = None;
     bed.services().start(&service).await.unwrap();
@@ -256,13 +256,13 @@ async fn what_others_stop_is_no_exit() {
 #[tokio::test]
 async fn a_drop_in_is_the_users_word() {
     let Some(bed) = bed().await else { return };
-    let service = Fixture::new("unit-drop-in", bed.root()).shell(1, "ls -d /root/*; exec sleep 1000");
+    let service = Fixture::new("unit-drop-in", bed.root()).shell(1, "ls -d /home/*; exec sleep 1000");
     let dir = Path::new("/etc/systemd/system/green-unit-drop-in.service.d");
     fs::create_dir_all(dir).unwrap();
-    fs::write("/root/secret", "secret").unwrap();
+    fs::write("/home/secret", "secret").unwrap();
     fs::write(dir.join("mine.conf"), "[Service]\nUser=root\nDynamicUser=no\nProtectHome=no\n").unwrap();
     bed.services().start(&service).await.unwrap();
-    says(bed.services(), &service.id, "/root/secret").await;
+    says(bed.services(), &service.id, "/home/secret").await;
 
     fs::write(dir.join("mine.conf"), "[Service]\nExecStart=\nExecStart=/bin/sleep 1\n").unwrap();
     let refusal = bed.services().start(&service).await.unwrap_err().to_string();
