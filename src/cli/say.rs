@@ -1,7 +1,5 @@
 //! How things are said: on a terminal in colour and in motion, elsewhere in plain lines.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where dorc prints")]
-
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
