@@ -30,11 +30,11 @@ impl Room {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX));
         let places = (descriptors - RESERVE.min(descriptors / 4)) / 2;
-        Arc::new(Self {
-            places: usize::try_from(places).unwrap_or(usize::MAX),
-            taken: AtomicUsize::new(0),
-            left: Notify::new(),
-        })
+        Self::with_places(usize::try_from(places).unwrap_or(usize::MAX))
+    }
+
+    fn with_places(places: usize) -> Arc<Self> {
+        Arc::new(Self { places, taken: AtomicUsize::new(0), left: Notify::new() })
     }
 
     /// Takes a place, if there is one.
@@ -59,5 +59,22 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);
         self.0.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_makes_room() {
+        let room = Room::with_places(2);
+        let (first, second) = (room.sit(), room.sit());
+        assert!(first.is_some() && second.is_some());
+        assert!(room.sit().is_none() && room.sit().is_none());
+        let start = tokio::time::Instant::now();
+        tokio::join!(room.someone_leaves(), async { drop(first) });
+        assert!(start.elapsed() < PAUSE, "the one who leaves is noticed, not the time-out");
+        assert!(room.sit().is_some());
     }
 }

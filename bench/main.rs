@@ -1,0 +1,105 @@
+//! dorc's tcp plane side by side with its peers, in one run on one machine.
+//!
+//! `cargo bench --bench peers -- [--rounds 5] [--seconds 2] [--json FILE] [--only dorc,haproxy]`
+//!
+//! What counts are the ratios: the load generator, the proxy and the backend share the machine's cores. The peers
+//! take turns within each round, so that a disturbance hits all of them, and the median of the rounds is told.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
+
+mod load;
+mod peers;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use dorc::model::colour::Colour;
+use dorc::routing::tcp::Plane;
+use dorc::routing::{Route, Target};
+
+use self::peers::{Backend, Kind, Peer};
+use self::report::Report;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// How often each measurement is made.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each of them takes.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Where to write all values.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only these peers, by name.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these measurements, by a part of their name.
+    #[arg(long, value_delimiter = ',')]
+    what: Vec<String>,
+    /// Inner use: be the proxy.
+    #[arg(long, num_args = 4, hide = true)]
+    plane: Option<Vec<SocketAddr>>,
+    /// What `cargo bench` always says.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    match options.plane {
+        Some(addresses) => be_the_plane(&addresses),
+        None => compare(&options),
+    }
+}
+
+/// Pairs of listen and target addresses, on one thread, until the parent ends this process.
+fn be_the_plane(addresses: &[SocketAddr]) -> Result<()> {
+    let plane = Plane::start(1)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let mut routes = Vec::new();
+    for pair in addresses.chunks_exact(2) {
+        let route = plane.open(&pair[..1], Duration::from_secs(10), Vec::new())?;
+        let target = Target { colour: Colour::Blue, address: pair[1] };
+        runtime.block_on(route.point_at(Some(target)))?;
+        routes.push(route);
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn compare(options: &Options) -> Result<()> {
+    peers::install_what_is_missing()?;
+    let wanted = |kind: &Kind| options.only.is_empty() || options.only.iter().any(|name| name == kind.name());
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
+    if kinds.is_empty() {
+        bail!("there is no such peer; they are: direct, dorc, haproxy, nginx");
+    }
+    let backend = Backend::start().context("the backend does not start")?;
+    let measured =
+        |name: &str| options.what.is_empty() || options.what.iter().any(|part| name.contains(part));
+    let mut report = Report::new(options.rounds, options.seconds);
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        for measurement in load::ALL.iter().filter(|measurement| measured(measurement.name)) {
+            // Each is started afresh for each measurement: none carries the memory of the last one with it.
+            for &kind in &kinds {
+                let peer =
+                    Peer::start(kind, &backend).with_context(|| format!("{} does not start", kind.name()))?;
+                let values = (measurement.measure)(&peer, options.seconds)
+                    .with_context(|| format!("{} through {}", measurement.name, kind.name()))?;
+                report.add(measurement, kind, &values);
+            }
+        }
+    }
+    println!("{}", report.table(&kinds));
+    if let Some(path) = &options.json {
+        std::fs::write(path, report.json(&kinds)?)
+            .with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    Ok(())
+}
