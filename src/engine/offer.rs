@@ -134,7 +134,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             Some(Verdict::Failed(failure)) => Some(failure.clone()),
             _ => None,
         };
-        self.persist().await;
+        // A failure is loud already, and nothing depends on this write.
+        let _ = self.persist().await;
         match failed {
             Some(failure) => {
                 self.step(Event::Upload(Upload::Refused(Some(id), failure))).await;
@@ -198,7 +199,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.step(Event::Offered(id)).await;
             return format!("taken; {id} is tried again");
         }
-        self.persist().await;
+        // A failure is loud already, and nothing depends on this write.
+        let _ = self.persist().await;
         if !active && !self.deployment.held().contains(&id) {
             self.step(Event::Offered(id)).await;
             return format!("taken; {id}, which has this configuration, comes up");

@@ -6,7 +6,7 @@ use crate::model::colour::Colour;
 use crate::model::deployment::{Event, Live, Phase, Standby};
 use crate::model::release::ReleaseId;
 use crate::routing::Route;
-use crate::services::Services;
+use crate::services::{ServiceError, Services};
 
 impl<R: Route, S: Services> Engine<R, S> {
     /// Makes the world agree with what was saved: the active service first, and never a stop of it.
@@ -23,7 +23,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let Some(wanted) = wanted.filter(|wanted| self.state.catalogue.get(*wanted).is_some()) {
             self.step(Event::Offered(wanted)).await;
         }
-        self.persist().await;
+        // A failure is loud already, and nothing depends on this write.
+        let _ = self.persist().await;
     }
 
     /// A route that outlived the daemon tells whether a switch that was decided had happened.
@@ -68,7 +69,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let Err(why) = self.world.point_at(active, address).await {
             tracing::error!(app = %self.app.name, why, "the route could not be pointed at the active service");
         }
-        if self.runs(active.colour).await == Some(Some(active.release)) {
+        // Without an answer it is left alone: it may well be running.
+        if !matches!(self.runs(active.colour).await, Ok(running) if running != Some(Some(active.release))) {
             return;
         }
         tracing::warn!(app = %self.app.name, colour = %active.colour, "the active service does not run; it is started");
@@ -86,7 +88,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.
     async fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
         let Phase::Steady { standby, .. } = self.deployment.phase() else { return };
-        let runs = self.runs(colour).await;
+        let Ok(runs) = self.runs(colour).await else { return };
         match (standby.clone(), runs) {
             (Standby::Warm(release), Some(Some(running))) if release == running => {}
             (Standby::Warm(release), _) => {
@@ -103,14 +105,12 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     /// What runs as the service of that colour: nothing, something unknown, or a release.
-    async fn runs(&self, colour: Colour) -> Option<Option<ReleaseId>> {
-        match self.world.services.running(&self.service_id(colour)).await {
-            Ok(running) => running.map(|running| running.release),
-            Err(error) => {
-                tracing::error!(app = %self.app.name, %colour, %error, "can't be asked about");
-                None
-            }
+    async fn runs(&self, colour: Colour) -> Result<Option<Option<ReleaseId>>, ServiceError> {
+        let running = self.world.services.running(&self.service_id(colour)).await;
+        if let Err(error) = &running {
+            tracing::error!(app = %self.app.name, %colour, %error, "can't be asked about");
         }
+        Ok(running?.map(|running| running.release))
     }
 
     async fn stop_leftover(&self, colour: Colour) {

@@ -1,6 +1,7 @@
 //! The loop of one app: events in, commands carried out.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -116,21 +117,25 @@ impl<R: Route, S: Services> Engine<R, S> {
 
     /// One event through the model, and what comes out of it.
     pub(super) async fn step(&mut self, event: Event) {
+        let mut unwritten = None;
         for command in self.deployment.handle(event, Instant::now()) {
-            self.carry_out(command).await;
+            match command {
+                Command::Persist => unwritten = self.persist().await.err(),
+                Command::PointAt(ticket, live) => self.decided(ticket, live, unwritten.take()),
+                command => self.carry_out(command).await,
+            }
         }
     }
 
     async fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Persist => self.persist().await,
             Command::MarkServed(release) => {
                 self.state.catalogue.judge(release, Verdict::Good(SystemTime::now()));
             }
             Command::MarkFailed(release, failure) => self.mark_failed(release, failure),
             Command::Try(ticket, live) => self.start_try(ticket, live),
             Command::Verify(ticket, live) => self.start_verify(ticket, live),
-            Command::PointAt(ticket, live) => self.start_move(ticket, live),
+            Command::Persist | Command::PointAt(..) => {}
             Command::Drain(ticket, colour, until) => {
                 let world = self.world.clone();
                 self.start_job(async move { Event::Drained(ticket, world.drain(colour, until).await) });
@@ -176,6 +181,17 @@ impl<R: Route, S: Services> Engine<R, S> {
                 Err(failure) => Event::NotReady(ticket, failure),
             }
         });
+    }
+
+    /// Moves the route, if the decision is on disk. A way back is taken even so: it must not depend on a full disk.
+    fn decided(&mut self, ticket: u64, live: Live, unwritten: Option<io::Error>) {
+        match unwritten {
+            Some(error) if !self.deployment.is_rollback() => {
+                let why = format!("the decision could not be written to disk: {error}");
+                self.start_job(async move { Event::NotMoved(ticket, why) });
+            }
+            _ => self.start_move(ticket, live),
+        }
     }
 
     fn start_move(&mut self, ticket: u64, live: Live) {
@@ -233,9 +249,9 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
-    /// Writes the state to disk. A failure is loud and does not stop what is under way: the services and the
-    /// route go on, and the next write tries again.
-    pub(super) async fn persist(&mut self) {
+    /// Writes the state to disk. A failure is loud; the services and the route go on, and the next write tries
+    /// again.
+    pub(super) async fn persist(&mut self) -> io::Result<()> {
         self.state.saved = self.deployment.saved();
         let superfluous = self.state.catalogue.superfluous(self.app.release.keep, &self.deployment.held());
         for release in &superfluous {
@@ -245,10 +261,12 @@ impl<R: Route, S: Services> Engine<R, S> {
         let written = blocking(move || {
             dir.write(&state)?;
             superfluous.into_iter().try_for_each(|release| store.delete(release))
-        });
-        if let Err(error) = written.await {
+        })
+        .await;
+        if let Err(error) = &written {
             tracing::error!(app = %self.app.name, %error, "the state could not be written");
         }
+        written
     }
 
     async fn tell(&mut self, notice: Notice) {

@@ -381,6 +381,12 @@ impl Deployment {
         inactive_of(self.active())
     }
 
+    /// Whether the switch that is under way is a way back that somebody asked for.
+    #[must_use]
+    pub fn is_rollback(&self) -> bool {
+        matches!(&self.phase, Phase::Switching { asks, .. } if asks.iter().any(|ask| ask.rollback))
+    }
+
     /// The releases that are in use or about to be: the active one first.
     #[must_use]
     pub fn held(&self) -> Vec<ReleaseId> {

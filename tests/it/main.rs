@@ -8,7 +8,5 @@ mod embedded;
 mod health;
 mod intake;
 mod releases;
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to fail there")]
-
 mod tcp;
 mod unit;
