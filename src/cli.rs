@@ -171,7 +171,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let exit = exit_code(&error);
-            say::error(&format!("{error:#}"));
+            let mend = match error.downcast_ref::<ClientError>() {
+                Some(ClientError::NoDaemon(_)) => "; start it: sudo dorc install, or for this folder: dorc up",
+                Some(ClientError::NotPermitted(_)) => "; use sudo, or join the group",
+                _ => "",
+            };
+            say::error(&format!("{error:#}{mend}"));
             ExitCode::from(exit)
         }
     }
