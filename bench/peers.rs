@@ -118,6 +118,17 @@ impl Peer {
         Ok(Self { web, bulk, running, _folder: folder })
     }
 
+    /// The processor time that it has used; `None` if there is no process.
+    pub fn cpu(&self) -> Result<Option<Duration>> {
+        let Some(running) = &self.running else { return Ok(None) };
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", running.0.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().context("an empty schedstat")?.parse::<u64>()?;
+        }
+        Ok(Some(Duration::from_nanos(nanoseconds)))
+    }
+
     /// Its resident memory in bytes, as far as it is its own; `None` if there is no process.
     pub fn memory(&self) -> Result<Option<u64>> {
         let Some(running) = &self.running else { return Ok(None) };

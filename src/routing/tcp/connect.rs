@@ -3,9 +3,9 @@
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::model::colour::Colour;
 use crate::routing::Target;
 use crate::routing::connections::{Order, Ticket};
 
+/// How long a handshake may take before its client counts as held: the service is on the same machine.
+const HANDSHAKE: Duration = Duration::from_millis(50);
 /// The pauses between the attempts at a service that refuses.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -71,7 +73,7 @@ fn dial(address: SocketAddr) -> io::Result<Dial> {
     Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
 }
 
-/// A client that was just accepted: joined with its service at once, or else held in a task of its own.
+/// A client that was just accepted: joined with its service at once, or else looked after in a task of its own.
 pub(super) fn serve(route: &Arc<Shared>, client: TcpStream, seat: Seat) {
     let mut started = None;
     // Nobody overtakes those who are held already.
@@ -88,39 +90,38 @@ pub(super) fn serve(route: &Arc<Shared>, client: TcpStream, seat: Seat) {
         }
     }
     let route = Arc::clone(route);
-    tokio::spawn(async move { route.hold(client, seat, started).await });
+    tokio::spawn(async move {
+        if let Some((service, ticket)) = started
+            && let Ok(Ok(())) = timeout(HANDSHAKE, established(&service, &ticket)).await
+        {
+            return Relay::new(client, service, ticket, seat).await;
+        }
+        if let Some((service, ticket)) = route.hold(&client).await {
+            Relay::new(client, service, ticket, seat).await;
+        }
+    });
 }
 
 impl Shared {
-    /// Keeps a client until the service has taken it, it has gone away, or its time is over.
-    async fn hold(&self, client: TcpStream, seat: Seat, started: Option<(TcpStream, Ticket)>) {
-        let held = Held::new(&self.held);
-        let patience = self.hold.lock().map_or(Duration::ZERO, |hold| *hold);
+    /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
+    async fn hold(&self, client: &TcpStream) -> Option<(TcpStream, Ticket)> {
+        let _held = Held::new(&self.held);
+        let patience = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         let found = tokio::select! {
             biased;
-            found = timeout(patience, self.find(started)) => found,
-            () = gone(&client) => return,
-            () = self.closed() => return,
+            found = timeout(patience, self.find()) => found,
+            () = gone(client) => return None,
+            () = self.closed() => return None,
         };
-        match found {
-            Ok((service, ticket)) => {
-                drop(held);
-                Box::pin(Relay::new(client, service, ticket, seat)).await;
-            }
-            Err(_) => {
-                self.given_up.fetch_add(1, Relaxed);
-            }
+        if found.is_err() {
+            self.given_up.fetch_add(1, Relaxed);
         }
+        found.ok()
     }
 
     /// A connection to the service, whichever and whenever.
-    async fn find(&self, started: Option<(TcpStream, Ticket)>) -> (TcpStream, Ticket) {
+    async fn find(&self) -> (TcpStream, Ticket) {
         let mut moves = self.moves.subscribe();
-        if let Some((service, ticket)) = started
-            && let Ok(Ok(())) = timeout(FIRST_PAUSE, established(&service, &ticket)).await
-        {
-            return (service, ticket);
-        }
         loop {
             moves.mark_unchanged();
             tokio::select! {

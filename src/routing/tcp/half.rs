@@ -61,9 +61,9 @@ pub(super) enum Turn {
 }
 
 impl Half {
-    /// A direction in which nothing has happened.
-    pub(super) const fn new() -> Self {
-        Self { rest: Rest::Nothing, phase: Phase::Open, grown: 0, fresh: true }
+    /// A direction in which nothing has happened. `fresh`: there may be something to read already.
+    pub(super) const fn new(fresh: bool) -> Self {
+        Self { rest: Rest::Nothing, phase: Phase::Open, grown: 0, fresh }
     }
 
     /// Whether something that was read has not been written.

@@ -20,6 +20,8 @@ use super::connect::serve;
 
 /// How many handshakes the kernel finishes ahead of us, as far as `net.core.somaxconn` allows.
 const BACKLOG: i32 = 4096;
+/// How many clients are accepted before the connections that exist get their turn.
+const BATCH: usize = 16;
 /// A client that vanished without a word is noticed after this time of silence, plus eight probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
@@ -144,7 +146,10 @@ async fn accept_all(route: Arc<Shared>, socket: TcpListener) {
         return;
     };
     let mut exhausted = false;
-    loop {
+    for count in 1_usize.. {
+        if count.is_multiple_of(BATCH) {
+            tokio::task::yield_now().await;
+        }
         match accept_one(&route, &socket).await {
             Accepted::One => {
                 if std::mem::take(&mut exhausted) {

@@ -38,7 +38,7 @@ impl Relay {
     /// Joins the two.
     pub(super) fn new(client: TcpStream, service: TcpStream, ticket: Ticket, seat: Seat) -> Self {
         ticket.connected();
-        Self { client, service, up: Half::new(), down: Half::new(), ticket, _seat: seat }
+        Self { client, service, up: Half::new(true), down: Half::new(false), ticket, _seat: seat }
     }
 
     fn pump(&mut self, cx: &mut Context<'_>) -> io::Result<(Turn, Turn)> {

@@ -6,6 +6,10 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+/// How many tasks run before the sockets are looked at again: fewer cost more system calls, more let those
+/// who came late wait longer.
+const TURN: u32 = 32;
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Threads(Vec<Thread>);
@@ -29,7 +33,7 @@ impl Threads {
 }
 
 fn start_one(number: usize) -> io::Result<Thread> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let runtime = Builder::new_current_thread().enable_io().enable_time().event_interval(TURN).build()?;
     let handle = runtime.handle().clone();
     let (running, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("tcp-{number}")).spawn(move || {
