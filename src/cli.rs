@@ -167,19 +167,7 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { dir, verb } = Cli::parse();
-    match dispatch(verb, dir) {
-        Ok(code) => code,
-        Err(error) => {
-            let exit = exit_code(&error);
-            let mend = match error.downcast_ref::<ClientError>() {
-                Some(ClientError::NoDaemon(_)) => "; start it: sudo dorc install, or for this folder: dorc up",
-                Some(ClientError::NotPermitted(_)) => "; use sudo, or join the group",
-                _ => "",
-            };
-            say::error(&format!("{error:#}{mend}"));
-            ExitCode::from(exit)
-        }
-    }
+    dispatch(verb, dir).unwrap_or_else(|error| failed(&error))
 }
 
 fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
@@ -193,25 +181,45 @@ fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let context = Context::new(dir);
-    runtime()?.block_on(async {
-        match verb {
-            Verb::Register(options) => register::run(&context, options).await,
-            Verb::Load(options) => load::run(&context, options).await,
-            Verb::Update(options) => update::run(&context, options).await,
-            Verb::Remove(options) => remove::run(&context, options).await,
-            Verb::Switch(options) => switch::run(&context, options).await,
-            Verb::Rollback(options) => rollback::run(&context, options).await,
-            Verb::Reload(options) => reload::run(&context, options).await,
-            Verb::Status(options) => status::run(&context, options).await,
-            Verb::Releases(options) => releases::run(&context, options).await,
-            Verb::History(options) => history::run(&context, options).await,
-            Verb::Logs(options) => logs::run(&context, options).await,
-            Verb::Check(options) => check::run(&context, options).await,
-            Verb::Install => install::run(&context).await,
-            Verb::Uninstall(options) => uninstall::run(&context, options).await,
-            _ => Ok(ExitCode::SUCCESS),
+    runtime()?.block_on(perform(&context, verb))
+}
+
+/// Runs a verb that asks the daemon.
+async fn perform(context: &Context, verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Register(options) => register::run(context, options).await,
+        Verb::Load(options) => load::run(context, options).await,
+        Verb::Update(options) => update::run(context, options).await,
+        Verb::Remove(options) => remove::run(context, options).await,
+        Verb::Switch(options) => switch::run(context, options).await,
+        Verb::Rollback(options) => rollback::run(context, options).await,
+        Verb::Reload(options) => reload::run(context, options).await,
+        Verb::Status(options) => status::run(context, options).await,
+        Verb::Releases(options) => releases::run(context, options).await,
+        Verb::History(options) => history::run(context, options).await,
+        Verb::Logs(options) => logs::run(context, options).await,
+        Verb::Check(options) => check::run(context, options).await,
+        Verb::Install => install::run(context).await,
+        Verb::Uninstall(options) => uninstall::run(context, options).await,
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Runs a command line as if it had been typed, and says what went wrong as if it had.
+async fn typed(context: &Context, words: &[&str]) -> ExitCode {
+    match Cli::try_parse_from(std::iter::once(&"dorc").chain(words)) {
+        Ok(Cli { verb, .. }) => perform(context, verb).await.unwrap_or_else(|error| failed(&error)),
+        Err(error) => {
+            say::error(&error.to_string());
+            ExitCode::from(exit::USAGE)
         }
-    })
+    }
+}
+
+/// Says why a command failed.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    say::error(&format!("{error:#}"));
+    ExitCode::from(exit_code(error))
 }
 
 /// One thread is enough for everything but the data plane, which has its own.

@@ -1,6 +1,7 @@
 //! How things are said: on a terminal in colour and in motion, elsewhere in plain lines.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +11,33 @@ use crate::model::colour::Colour;
 
 /// The width to which the left part of a step is padded.
 const LEFT: usize = 30;
+
+/// What was said since [`keep`]; `None` where it is printed.
+static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+fn lock_kept() -> MutexGuard<'static, Option<Vec<String>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on what is said is kept rather than printed, for those who make one document of it.
+pub(super) fn keep() {
+    lock_kept().get_or_insert_default();
+}
+
+/// What was said since the last call; nothing where it is printed.
+pub(super) fn kept() -> Vec<String> {
+    lock_kept().as_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// From now on what is said is printed again.
+pub(super) fn print_again() {
+    *lock_kept() = None;
+}
+
+/// Whether someone looks at it on a terminal, where it may move and have colours.
+fn is_seen() -> bool {
+    io::stdout().is_terminal() && lock_kept().is_none()
+}
 
 /// An ANSI style.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +59,7 @@ impl Style {
 
     /// `text` in this style, where standard output shows styles.
     pub(super) fn paint(self, text: &str) -> String {
-        if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        if !is_seen() || std::env::var_os("NO_COLOR").is_some() {
             return text.to_owned();
         }
         let code = match self {
@@ -56,7 +84,18 @@ pub(super) fn in_colour(text: &str) -> String {
 
 /// Prints a line. That nobody reads it any more is no reason to stop what is being done.
 pub(super) fn line(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    match lock_kept().as_mut() {
+        Some(kept) => kept.extend(text.lines().map(str::to_owned)),
+        None => drop(writeln!(io::stdout(), "{text}")),
+    }
+}
+
+/// As `line`, on standard error.
+fn error_line(text: &str) {
+    match lock_kept().as_mut() {
+        Some(kept) => kept.extend(text.lines().map(str::to_owned)),
+        None => drop(writeln!(io::stderr(), "{text}")),
+    }
 }
 
 /// A step that is done.
@@ -71,12 +110,12 @@ pub(super) fn hint(label: &str, text: &str) {
 
 /// What went wrong, with its first line marked.
 pub(super) fn error(text: &str) {
-    let _ = writeln!(io::stderr(), "{} {}", Style::Red.paint("✗"), plain(text));
+    error_line(&format!("{} {}", Style::Red.paint("✗"), plain(text)));
 }
 
 /// Something that the user should know although nothing went wrong.
 pub(super) fn warning(text: &str) {
-    let _ = writeln!(io::stderr(), "! {}", plain(text));
+    error_line(&format!("! {}", plain(text)));
 }
 
 /// Text of others without the control characters that a terminal would obey.
@@ -118,14 +157,14 @@ impl Steps {
                 self.finished(&format!("{colour} {release} is ready"), &plain(answer));
             }
             api::Event::Failed { .. } | api::Event::Answer(_) => self.clear(),
-            api::Event::Moved { from, to, .. } => {
-                let from = from.as_deref().map(|from| format!("{from} → ")).unwrap_or_default();
-                self.finished("traffic moved", &format!("{from}{to}"));
-            }
+            api::Event::Moved { from, to, .. } => match from {
+                Some(from) => self.finished("traffic moved", &format!("{from} → {to}")),
+                None => self.finished(&format!("traffic goes to {to}"), ""),
+            },
             api::Event::Draining { colour, open, seconds_left } => {
                 let left = seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
                 let connections = count(*open, "connection");
-                if self.json || io::stdout().is_terminal() {
+                if is_seen() {
                     self.under_way(&format!("draining {colour}"), &format!("{connections}{left}"));
                 } else if !self.last.starts_with("draining") {
                     self.under_way(&format!("draining {colour}"), &connections);
@@ -148,7 +187,7 @@ impl Steps {
 
     fn under_way(&mut self, what: &str, detail: &str) {
         let text = step("", what, detail);
-        if !io::stdout().is_terminal() {
+        if !is_seen() {
             let said = format!("{what} {detail}");
             if self.last != said {
                 line(&format!("…{text}"));
@@ -225,6 +264,6 @@ pub(super) fn answer(answer: &api::Answer, json: bool) {
             }
             None => "  once mended: upload it again".into(),
         });
-        let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+        error_line(&lines.join("\n"));
     }
 }

@@ -33,9 +33,11 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
 pub(super) fn moved(answer: &api::Answer, json: bool) -> ExitCode {
     say::answer(answer, json);
     if answer.exit == api::exit::DONE && !json {
-        say::line(&answer.message);
+        // A move was told step by step.
         if answer.before.is_some() && answer.before != answer.active {
             say::line(&format!("way back: dorc rollback {}", answer.app));
+        } else {
+            say::line(&answer.message);
         }
     }
     ExitCode::from(answer.exit)

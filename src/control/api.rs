@@ -1,5 +1,7 @@
 //! What goes over the control socket, and what `--json` prints.
 
+pub mod demo;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::state::Entry;
