@@ -4,5 +4,7 @@
 mod host;
 
 mod harness;
+mod install;
 mod load;
 mod programs;
+mod user;
