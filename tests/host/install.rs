@@ -38,7 +38,7 @@ fn whoever_may_not_install_is_told_what_to_run() {
     ] {
         let refused = host.run_as("ci", command);
         refused.exits_with(status);
-        assert!(refused.stderr_text().contains("sudo dorc "), "{refused}");
+        assert!(refused.stderr_text().contains("sudo "), "{refused}");
     }
     host.run("systemctl cat dorc.service").exits_with(1);
 

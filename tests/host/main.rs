@@ -6,5 +6,7 @@ mod host;
 mod harness;
 mod install;
 mod load;
+mod moved;
 mod programs;
+mod registered;
 mod user;
