@@ -64,7 +64,7 @@ async fn install(context: &Context) -> anyhow::Result<()> {
     let program = place_program()?;
     make_group();
     let text = UNIT.replace(PROGRAM, &program.display().to_string());
-    system::install(&text).await?;
+    system::install(&text, &program).await?;
     let answers = async {
         while context.client.get::<api::Status>("/v1/apps").await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,5 +1,6 @@
 //! The system's daemon: the one that systemd runs, and that runs services by systemd.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Daemon, Places, Settings, told_to_end};
@@ -27,14 +28,18 @@ pub async fn serve(threads: usize) -> anyhow::Result<()> {
     Daemon::start(settings, Arc::new(services)).await?.run(end).await
 }
 
-/// Writes the daemon's unit, enables and starts it.
+/// Writes the daemon's unit, enables and starts it. A daemon that runs from an earlier unit or program is started again:
+/// clients wait meanwhile, services go on.
 ///
 /// # Errors
 /// It can't be written, or does not start.
-pub async fn install(unit_text: &str) -> anyhow::Result<()> {
+pub async fn install(unit_text: &str, program: &Path) -> anyhow::Result<()> {
     let systemd = Systemd::connect(unit::Places::default()).await?;
-    systemd.install_unit(UNIT_NAME, unit_text).await?;
-    Ok(systemd.start_unit(UNIT_NAME).await?)
+    let written = systemd.install_unit(UNIT_NAME, unit_text).await?;
+    if written || !systemd.runs_program(UNIT_NAME, program).await? {
+        systemd.restart_unit(UNIT_NAME).await?;
+    }
+    Ok(())
 }
 
 /// Stops, disables and deletes the daemon's unit; false if there was none.

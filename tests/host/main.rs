@@ -4,5 +4,9 @@
 mod host;
 
 mod harness;
+mod install;
 mod load;
+mod moved;
 mod programs;
+mod registered;
+mod user;

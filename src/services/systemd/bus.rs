@@ -45,6 +45,7 @@ impl From<zbus::Error> for ServiceError {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Verb {
     Start,
+    Restart,
     Stop,
     Reload,
 }
@@ -109,6 +110,7 @@ impl Bus {
         let mut removed = MessageStream::for_match_rule(job_removed(unit)?, &connection, queue(16)).await?;
         let job = match verb {
             Verb::Start => manager.start_unit(unit, "replace").await,
+            Verb::Restart => manager.restart_unit(unit, "replace").await,
             Verb::Stop => manager.stop_unit(unit, "replace").await,
             Verb::Reload => manager.reload_unit(unit, "replace").await,
         };

@@ -1,5 +1,8 @@
 //! Units that are not services of an app: `dorc.service` itself. And what belongs to an app but not to a service.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::model::app::AppName;
@@ -40,12 +43,35 @@ impl Systemd {
     /// # Errors
     /// It did not come up, and why.
     pub async fn start_unit(&self, name: &str) -> Result<(), ServiceError> {
-        match self.bus.job(name, Verb::Start, START_PATIENCE).await?.as_deref() {
+        self.up(name, Verb::Start).await
+    }
+
+    /// As [`start_unit`](Self::start_unit), but what runs ends first.
+    ///
+    /// # Errors
+    /// It did not come up, and why.
+    pub async fn restart_unit(&self, name: &str) -> Result<(), ServiceError> {
+        self.up(name, Verb::Restart).await
+    }
+
+    async fn up(&self, name: &str, verb: Verb) -> Result<(), ServiceError> {
+        match self.bus.job(name, verb, START_PATIENCE).await?.as_deref() {
             Some("done") => Ok(()),
             Some("failed" | "timeout") => Err(ServiceError::Failed(self.outcome(name).await?.exit())),
             Some(result) => Err(supervisor(format!("the start of {name} was {result}"))),
             None => Err(supervisor(format!("there is no unit {name}"))),
         }
+    }
+
+    /// Whether the unit `name` is up with this very program file, and not with one that was there before it.
+    ///
+    /// # Errors
+    /// systemd does not answer.
+    pub async fn runs_program(&self, name: &str, program: &Path) -> Result<bool, ServiceError> {
+        let Some(pid) = self.main_pid(name).await? else { return Ok(false) };
+        let same = |file: fs::Metadata| (file.dev(), file.ino());
+        let running = fs::metadata(format!("/proc/{pid}/exe")).map(same).ok();
+        Ok(running.is_some() && running == fs::metadata(program).map(same).ok())
     }
 
     /// Whether the unit `name` is up.
