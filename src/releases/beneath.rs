@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{self, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 /// How many symlinks the path to a folder may have, as the kernel counts them.
@@ -15,7 +15,7 @@ const MAX_LINKS: usize = 40;
 /// A folder that is open.
 pub(super) struct Root {
     fd: OwnedFd,
-    dev: u64,
+    mount: u64,
 }
 
 impl Root {
@@ -23,8 +23,8 @@ impl Root {
     /// whoever uploads must not be able to have us read another folder.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let fd = walk_to(path)?;
-        let dev = fs::fstat(&fd)?.st_dev;
-        Ok(Self { fd, dev })
+        let mount = mount_of(&fd)?;
+        Ok(Self { fd, mount })
     }
 
     /// Opens what lies at `relative`, through no symlink and on no other file system (`EXDEV`).
@@ -62,7 +62,17 @@ impl Root {
 
     fn step(&self, at: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let fd = fs::openat(at, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        if fs::fstat(&fd)?.st_dev == self.dev { Ok(fd) } else { Err(Errno::XDEV) }
+        if mount_of(&fd)? == self.mount { Ok(fd) } else { Err(Errno::XDEV) }
+    }
+}
+
+/// What tells one mount from another, as `NO_XDEV` does. Not the device where that can be had: on an overlay, files and
+/// folders of one mount have different ones.
+fn mount_of(fd: &OwnedFd) -> Result<u64, Errno> {
+    match fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+        Ok(stat) if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID) => Ok(stat.stx_mnt_id),
+        // Older than Linux 5.8.
+        _ => Ok(fs::fstat(fd)?.st_dev),
     }
 }
 
