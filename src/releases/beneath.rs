@@ -70,7 +70,9 @@ impl Root {
 /// folders of one mount have different ones.
 fn mount_of(fd: &OwnedFd) -> Result<u64, Errno> {
     match fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
-        Ok(stat) if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID) => Ok(stat.stx_mnt_id),
+        Ok(stat) if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID) => {
+            Ok(stat.stx_mnt_id)
+        }
         // Older than Linux 5.8.
         _ => Ok(fs::fstat(fd)?.st_dev),
     }

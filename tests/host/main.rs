@@ -3,6 +3,8 @@
 #[path = "../support/host.rs"]
 mod host;
 
+mod foreign;
 mod harness;
 mod load;
 mod programs;
+mod user;
