@@ -7,4 +7,5 @@ mod foreign;
 mod harness;
 mod load;
 mod programs;
+mod refusals;
 mod user;
