@@ -189,14 +189,16 @@ async fn pass_gate(question: &Question, started: Instant, deadline: Instant) -> 
         if gate.count(&probe) {
             return Ok(probe.answer);
         }
+        if probe.healthy {
+            pause = question.health.interval;
+        }
         if Instant::now() + pause >= deadline {
             let seconds = question.health.deadline;
             let reason = format!("it was not healthy within {}", humantime::format_duration(seconds));
             return Err(Failure { reason, last_probe: Some(probe.answer), log: Vec::new() });
         }
         sleep(pause).await;
-        pause =
-            if probe.healthy { question.health.interval } else { (pause * 2).min(question.health.interval) };
+        pause = (pause * 2).min(question.health.interval);
     }
 }
 

@@ -3,10 +3,13 @@
 #[path = "../support/host.rs"]
 mod host;
 
+mod apps;
+mod foreign;
 mod harness;
 mod install;
 mod load;
 mod moved;
 mod programs;
+mod refusals;
 mod registered;
 mod user;

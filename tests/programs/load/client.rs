@@ -165,10 +165,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| "a head that is no text".to_owned())?;
     let mut lines = head.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
-    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    // The end of an older answer is the end of its connection.
+    let older = status_line.strip_prefix("HTTP/1.0 ");
+    let status = status_line.strip_prefix("HTTP/1.1 ").or(older);
+    let status = status.and_then(|rest| rest.get(..3)?.parse().ok());
     let status = status.ok_or_else(|| format!("not an answer: {status_line}"))?;
     let mut length = None;
-    let mut closes = false;
+    let mut closes = older.is_some();
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse::<usize>().ok(),
