@@ -29,9 +29,9 @@ impl Deployment {
             Event::NotMoved(ticket, why) => self.not_moved(ticket, &why, now, &mut out),
             Event::Drained(ticket, tally) => self.drained(ticket, tally, now, &mut out),
             Event::StandbyLost => {
+                // Not on disk yet: after a crash in this moment it is still to be brought up again.
                 if let Phase::Steady { standby, .. } = &mut self.phase {
                     *standby = Standby::Empty;
-                    out.push(Command::Persist);
                 }
             }
             Event::Exited(colour, exit) => {
