@@ -152,7 +152,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.ports = ports;
             self.state.ports = Some(ports);
         }
-        self.deployment.set_policy(policy(&app));
+        self.step(Event::Policy(policy(&app))).await;
         self.app = Arc::new(app);
         if watch_again {
             if let Some((intake, _)) = self.intake.take() {

@@ -234,6 +234,8 @@ pub enum Event {
     StandbyLost,
     /// A service ended without having been told to.
     Exited(Colour, Exit),
+    /// The configuration was changed.
+    Policy(Policy),
     /// Time passed.
     Tick,
 }
@@ -315,6 +317,8 @@ pub struct Deployment {
     queued: Option<(ReleaseId, Vec<Ask>)>,
     /// Those who wait for an upload to be dealt with.
     patient: Vec<Ask>,
+    /// Those who want back what traffic is being moved away from.
+    later: Vec<Ask>,
     last_ticket: Ticket,
 }
 
@@ -338,7 +342,15 @@ impl Deployment {
                 },
             },
         };
-        Self { policy, phase, upload: Upload::Dealt, queued: None, patient: Vec::new(), last_ticket: 0 }
+        Self {
+            policy,
+            phase,
+            upload: Upload::Dealt,
+            queued: None,
+            patient: Vec::new(),
+            later: Vec::new(),
+            last_ticket: 0,
+        }
     }
 
     /// Where it stands.
@@ -357,11 +369,6 @@ impl Deployment {
     #[must_use]
     pub fn queued(&self) -> Option<ReleaseId> {
         self.queued.as_ref().map(|(release, _)| *release)
-    }
-
-    /// Takes a changed configuration; what is under way keeps the deadlines it has.
-    pub const fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
     }
 
     /// What gets the traffic.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::transitions::{Commands, done, supersede};
 use super::{Ask, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, inactive_of};
+use crate::model::colour::Colour;
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
 
@@ -15,7 +16,7 @@ impl Deployment {
             Goal::Colour(colour) if self.heading_for().is_some_and(|live| live.colour == colour) => {
                 self.already(ask, out);
             }
-            Goal::Colour(_) => self.asked_for_standby(ask, now, out),
+            Goal::Colour(colour) => self.asked_for_colour(colour, ask, now, out),
             Goal::Release(release) if self.heading_for().is_some_and(|live| live.release == release) => {
                 self.already(ask, out);
             }
@@ -24,7 +25,7 @@ impl Deployment {
     }
 
     /// What is active, or is about to be because the decision has been taken.
-    fn heading_for(&self) -> Option<Live> {
+    pub(super) fn heading_for(&self) -> Option<Live> {
         match &self.phase {
             Phase::Switching { from, to, .. } => Some(Live { colour: inactive_of(*from), release: *to }),
             _ => self.active(),
@@ -32,7 +33,7 @@ impl Deployment {
     }
 
     /// The goal is reached or about to be: answers, or lets `ask` wait with the others.
-    fn already(&mut self, ask: Ask, out: &mut Commands) {
+    pub(super) fn already(&mut self, ask: Ask, out: &mut Commands) {
         match &mut self.phase {
             Phase::Switching { asks, .. } => asks.push(ask),
             Phase::Draining { asks, .. } if ask.wait => asks.push(ask),
@@ -42,6 +43,26 @@ impl Deployment {
                     out.push(done(ask, Outcome::Done { active, before, tally: None, already: true }));
                 }
             }
+        }
+    }
+
+    fn asked_for_colour(&mut self, colour: Colour, ask: Ask, now: Instant, out: &mut Commands) {
+        match &self.phase {
+            Phase::Switching { from: Some(_), .. } => self.after_the_move(ask, out),
+            _ if self.inactive_colour() == colour => self.asked_for_standby(ask, now, out),
+            _ => {
+                let why = format!("there is nothing in {colour}: the first release comes up in green");
+                out.push(done(ask, Outcome::Refused(why)));
+            }
+        }
+    }
+
+    /// What is wanted is where the traffic is being taken from just now: the way back comes after the way there.
+    fn after_the_move(&mut self, ask: Ask, out: &mut Commands) {
+        if ask.wait {
+            self.later.push(ask);
+        } else {
+            out.push(done(ask, Outcome::Busy("traffic is being moved away from it just now".into())));
         }
     }
 
@@ -112,6 +133,9 @@ impl Deployment {
                 self.asked_for_standby(ask, now, out);
             }
             Phase::Draining { old, .. } if *old == release => self.asked_for_standby(ask, now, out),
+            Phase::Switching { from: Some(from), .. } if from.release == release => {
+                self.after_the_move(ask, out);
+            }
             _ if ask.wait => self.offered(release, vec![ask], now, out),
             _ => {
                 let what = format!("{release} has to be started first, which --no-wait does not wait for");

@@ -4,8 +4,8 @@ use std::mem;
 use std::time::Instant;
 
 use super::{
-    Ask, AskId, Candidate, Command, Deployment, Event, Goal, Live, Notice, Outcome, PATIENCE, Phase, Stage,
-    Standby, Tally, Ticket, Upload, inactive_of,
+    Ask, AskId, Candidate, Command, Deployment, Event, Goal, Live, Notice, Outcome, PATIENCE, Phase, Policy,
+    Stage, Standby, Tally, Ticket, Upload, inactive_of,
 };
 use crate::model::app::Promote;
 use crate::model::health::Failure;
@@ -19,7 +19,7 @@ impl Deployment {
     pub fn handle(&mut self, event: Event, now: Instant) -> Commands {
         let mut out = Commands::new();
         match event {
-            Event::Offered(release) => self.offered(release, Vec::new(), now, &mut out),
+            Event::Offered(release) => self.upload_offered(release, now, &mut out),
             Event::Upload(upload) => self.upload_changed(upload, now, &mut out),
             Event::Asked(ask) => self.asked(ask, now, &mut out),
             Event::Gone(id) => self.gone(id),
@@ -29,9 +29,9 @@ impl Deployment {
             Event::NotMoved(ticket, why) => self.not_moved(ticket, &why, now, &mut out),
             Event::Drained(ticket, tally) => self.drained(ticket, tally, now, &mut out),
             Event::StandbyLost => {
+                // Not on disk yet: after a crash in this moment it is still to be brought up again.
                 if let Phase::Steady { standby, .. } = &mut self.phase {
                     *standby = Standby::Empty;
-                    out.push(Command::Persist);
                 }
             }
             Event::Exited(colour, exit) => {
@@ -39,9 +39,21 @@ impl Deployment {
                     out.push(Command::Tell(Notice::ActiveExited(active, exit)));
                 }
             }
+            Event::Policy(policy) => self.policy_changed(policy, now, &mut out),
             Event::Tick => self.tick(now, &mut out),
         }
         out
+    }
+
+    /// A drain takes a changed limit at once, counted from now; a candidate keeps the deadline it has.
+    fn policy_changed(&mut self, policy: Policy, now: Instant, out: &mut Commands) {
+        let before = mem::replace(&mut self.policy, policy);
+        if let Phase::Draining { active, old, asks, .. } = &mut self.phase
+            && before.drain != policy.drain
+        {
+            let (active, old, asks) = (*active, *old, mem::take(asks));
+            self.drain(active, old, asks, now, out);
+        }
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -49,11 +61,25 @@ impl Deployment {
         self.last_ticket
     }
 
+    /// An upload became a release, or is one that is there already.
+    fn upload_offered(&mut self, release: ReleaseId, now: Instant, out: &mut Commands) {
+        self.upload = Upload::Dealt;
+        let is_older = |(queued, asks): &mut (ReleaseId, Vec<Ask>)| *queued != release && asks.is_empty();
+        if self.queued.take_if(is_older).is_some() {
+            out.push(Command::Persist);
+        }
+        self.offered(release, Vec::new(), now, out);
+        if self.heading_for().is_some_and(|live| live.release == release) {
+            // Who waited for this upload has it: the other service is not what was meant.
+            for ask in mem::take(&mut self.patient) {
+                self.already(ask, out);
+            }
+        }
+        self.settle_patient(now, out);
+    }
+
     /// There is a release to bring up; `asks` want it to become active.
     pub(super) fn offered(&mut self, release: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
-        if asks.is_empty() {
-            self.upload = Upload::Dealt;
-        }
         match &mut self.phase {
             Phase::Vacant { .. } => self.begin(None, release, asks, now, out),
             Phase::Steady { active, standby } => {
@@ -63,6 +89,8 @@ impl Deployment {
                 }
             }
             Phase::Trying { candidate, .. } if candidate.release == release => candidate.asks.extend(asks),
+            // It has the traffic: one release never runs as both services.
+            Phase::Trying { active: Some(active), .. } if active.release == release => {}
             Phase::Trying { active, candidate } => {
                 // Somebody named the candidate: that wish is carried out before a mere upload's turn comes.
                 if asks.is_empty() && candidate.asks.iter().any(|ask| ask.goal != Goal::Other) {
@@ -81,7 +109,6 @@ impl Deployment {
                 if asks.is_empty() && (active.release == release || *old == release) => {}
             Phase::Switching { .. } | Phase::Draining { .. } => self.queue(release, asks, out),
         }
-        self.settle_patient(now, out);
     }
 
     /// Lets a release wait its turn; the newest wins.
@@ -257,6 +284,14 @@ impl Deployment {
                 self.next(now, out);
             }
         }
+        self.ask_later(now, out);
+    }
+
+    /// Asks those again who want back what traffic was moved away from.
+    fn ask_later(&mut self, now: Instant, out: &mut Commands) {
+        for ask in mem::take(&mut self.later) {
+            self.asked(ask, now, out);
+        }
     }
 
     fn drain(&mut self, active: Live, old: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
@@ -285,9 +320,11 @@ impl Deployment {
             None => {
                 let failure = Failure::because("the route could not be moved to it");
                 self.phase = Phase::Vacant { failed: Some((to, failure)) };
+                self.next(now, out);
             }
         }
         out.push(Command::Persist);
+        self.ask_later(now, out);
     }
 
     fn drained(&mut self, ticket: Ticket, tally: Tally, now: Instant, out: &mut Commands) {

@@ -1,0 +1,110 @@
+//! What has to hold in every world, whatever happens.
+
+use dorc::model::colour::{ByColour, Colour};
+use dorc::model::deployment::{Command, Deployment, Event, Goal, Live, Outcome, Phase, Policy, Saved};
+
+use crate::world::{Asked, Runs};
+
+/// What holds of the machine by itself.
+pub fn of_deployment(deployment: &Deployment, policy: Policy) {
+    let waits = match deployment.phase() {
+        Phase::Vacant { .. } | Phase::Steady { .. } => false,
+        Phase::Trying { .. } | Phase::Switching { .. } => true,
+        Phase::Draining { until, .. } => {
+            assert!(until.is_some() || policy.drain.is_none(), "a drain without an end: {deployment:?}");
+            until.is_some()
+        }
+    };
+    assert_eq!(deployment.wake_at().is_some(), waits, "the deadline of {:?}", deployment.phase());
+    of_saved(&deployment.saved(), policy);
+}
+
+/// What is saved is a legal start, and starting from it saves the same.
+pub fn of_saved(saved: &Saved, policy: Policy) {
+    if let (Some(active), Some((standby, _))) = (saved.active, &saved.standby) {
+        assert_ne!(active.release, *standby, "both services have one release: {saved:?}");
+    }
+    if saved.active.is_none() {
+        assert!(saved.standby.as_ref().is_none_or(|(_, failure)| failure.is_some()), "warm beside nothing");
+    }
+    let again = Deployment::new(policy, saved).saved();
+    assert_eq!(again, Saved { wanted: None, ..saved.clone() });
+}
+
+/// While old connections drain, or traffic is being moved, no service is replaced.
+pub fn of_transition(before: &Phase, event: &Event, commands: &[Command]) {
+    let tries = commands.iter().any(|command| matches!(command, Command::Try(..)));
+    let over = match before {
+        Phase::Draining { .. } => matches!(event, Event::Drained(..) | Event::Tick),
+        Phase::Switching { .. } => {
+            matches!(event, Event::Moved(_) | Event::NotMoved(..) | Event::Tick)
+        }
+        _ => true,
+    };
+    assert!(over || !tries, "{event:?} replaced a service in {before:?}");
+}
+
+/// The newest job is the one that the phase waits for; a newer one ends the one before.
+pub fn of_jobs(commands: &[Command], phase: &Phase) {
+    let newest = commands.iter().rev().find_map(|command| match command {
+        Command::Try(ticket, _)
+        | Command::Verify(ticket, _)
+        | Command::PointAt(ticket, _)
+        | Command::Drain(ticket, ..) => Some(*ticket),
+        _ => None,
+    });
+    let awaited = match phase {
+        Phase::Vacant { .. } | Phase::Steady { .. } => None,
+        Phase::Trying { candidate, .. } => Some(candidate.ticket),
+        Phase::Switching { ticket, .. } | Phase::Draining { ticket, .. } => Some(*ticket),
+    };
+    assert!(newest.is_none() || newest == awaited, "nobody waits for {newest:?} in {phase:?}");
+}
+
+/// A candidate never comes up where traffic goes.
+pub fn of_try(live: Live, route: Option<Live>, deployment: &Deployment) {
+    assert!(route.is_none_or(|to| to.colour != live.colour), "{live:?} replaces what gets the traffic");
+    assert!(deployment.active().is_none_or(|active| active.colour != live.colour), "{live:?} is active");
+}
+
+/// Traffic goes only to what was found ready, and the decision is on disk before.
+pub fn of_point_at(live: Live, services: &ByColour<Option<Runs>>, disk: &Saved) {
+    let service = services[live.colour].as_ref().expect("traffic is sent to a service that runs");
+    assert_eq!(service.release, live.release, "traffic is sent to another release");
+    assert!(service.ready, "traffic is sent to {live:?}, which was not found ready");
+    assert_eq!(disk.active, Some(live), "the decision is not on disk");
+}
+
+/// The route points at a service that runs.
+pub fn of_route(route: Option<Live>, services: &ByColour<Option<Runs>>) {
+    if let Some(live) = route {
+        let runs = services[live.colour].as_ref().map(|runs| runs.release);
+        assert_eq!(runs, Some(live.release), "traffic goes to {live:?}");
+    }
+}
+
+/// The answer says what is true, and what was asked for.
+pub fn of_answer(asked: &Asked, outcome: &Outcome, route: Option<Live>) {
+    let Outcome::Done { active, .. } = outcome else { return };
+    assert_eq!(route, Some(*active), "done, but traffic goes elsewhere");
+    match asked.ask.goal {
+        Goal::Colour(colour) => assert_eq!(active.colour, colour, "{asked:?}"),
+        Goal::Release(release) => assert_eq!(active.release, release, "{asked:?}"),
+        Goal::Other => {}
+    }
+}
+
+/// Who does not wait has an answer unless the route is just being moved.
+pub fn of_impatience(asked: &Asked, deployment: &Deployment) {
+    if !asked.ask.wait && !asked.answered && !asked.gone {
+        let phase = deployment.phase();
+        assert!(matches!(phase, Phase::Switching { .. }), "{asked:?} waits in {phase:?}");
+    }
+}
+
+/// The two colours are never the same release.
+pub fn of_colours(services: &ByColour<Option<Runs>>) {
+    if let [Some(one), Some(other)] = Colour::BOTH.map(|colour| services[colour].as_ref()) {
+        assert_ne!(one.release, other.release);
+    }
+}
