@@ -69,7 +69,13 @@ fn dial(address: SocketAddr) -> io::Result<Dial> {
         },
         other => other.map(|()| true)?,
     };
-    let socket = TcpStream::from_std(socket.into())?;
+    // Where nobody listens on a port of the ephemeral range, the kernel may give just that port to this side:
+    // the socket would be connected with itself, and keep the port from the service.
+    let socket = std::net::TcpStream::from(socket);
+    if socket.local_addr()? == address {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let socket = TcpStream::from_std(socket)?;
     Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
 }
 
@@ -228,4 +234,25 @@ impl Drop for Held<'_> {
 /// How many connections of both colours there are.
 pub(super) fn open_in_all(route: &Shared) -> usize {
     Colour::BOTH.into_iter().map(|colour| route.register.open(colour)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_connected_with_himself() {
+        // A port that the kernel gives to those who connect, and that has no listener.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let client =
+            std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let address = client.local_addr().expect("it is connected");
+        drop((listener, client));
+        for _ in 0..60_000 {
+            match dial(address) {
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
+                Ok(_) => panic!("there is nobody to be connected with"),
+            }
+        }
+    }
 }
