@@ -1,100 +1,201 @@
-//! The questions of `dorc register` on a terminal: each with a good default, each answer checked at once.
+//! The questions of `dorc register` on a terminal: each with a good default, each answer checked at once, and by the
+//! same checks that an app file has to pass.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use inquire::ui::{Color, RenderConfig, Styled};
 use inquire::validator::Validation;
-use inquire::{Confirm, CustomUserError, Text};
+use inquire::{Confirm, CustomUserError, InquireError, Text};
 
-use super::Context;
 use super::say::{self, Style};
-use crate::config;
+use super::{Context, fail};
+use crate::config::{self, Host, Problem, Severity};
+use crate::control::api::exit;
+use crate::daemon::Places;
 use crate::model::app::{App, AppName, Check, ReleaseBin};
-use crate::model::colour::Colour;
+use crate::model::colour::{ByColour, Colour};
+
+/// The ports that are offered where the app is not for the whole host.
+const PORTS: std::ops::Range<u16> = 8080..8100;
 
 /// Asks for an app's name.
 pub(super) fn name(context: &Context) -> anyhow::Result<AppName> {
     let apps = context.places.apps.clone();
-    let answer = Text::new("Name of the app")
-        .with_help_message("its services will be green-NAME and blue-NAME")
-        .with_validator(move |text: &str| {
-            check(AppName::new(text).and_then(|name| {
-                if apps.join(format!("{name}.toml")).exists() {
-                    return Err(format!("{name} is registered already"));
-                }
-                Ok(())
-            }))
+    let free = move |text: &str| {
+        AppName::new(text).and_then(|name| {
+            let is_taken = apps.join(format!("{name}.toml")).exists();
+            if is_taken { Err(format!("{name} is registered already")) } else { Ok(name) }
         })
-        .prompt()?;
-    AppName::new(&answer).map_err(anyhow::Error::msg)
+    };
+    let folder = context.places.base.as_deref().and_then(Path::file_name);
+    let default = folder.map(|name| name.to_string_lossy().to_lowercase()).filter(|name| free(name).is_ok());
+    let mut question =
+        Text::new("Name of the app").with_help_message("its services will be green-NAME and blue-NAME");
+    question.default = default.as_deref();
+    let answer = question.with_validator(move |text: &str| validation(free(text).map(drop)));
+    AppName::new(&answered(answer.with_render_config(looks()).prompt())?).map_err(anyhow::Error::msg)
 }
 
 /// Asks for everything that an app needs and what most want, and shows what that makes of it.
-pub(super) fn app(name: AppName) -> anyhow::Result<App> {
-    let release_dir = release_dir(&name)?;
-    let release_bin = release_bin(&name, &release_dir)?;
-    let listen = listen()?;
-    let mut app = config::new_app(name, vec![listen], release_dir, release_bin);
-    let start = Text::new("Start command")
-        .with_default("{bin} --port {port}")
-        .with_help_message(
-            "{port} is the service's own port, which is in $PORT too; {colour} is green or blue",
-        )
-        .with_validator(|text: &str| check(words(text).map(|_| ())))
-        .prompt()?;
-    let start = words(&start).map_err(anyhow::Error::msg)?;
-    app.service.start = crate::model::colour::ByColour::from_fn(|_| start.clone());
-    let health = Text::new("Health path")
-        .with_help_message("an HTTP GET that says 2xx when the service is well; empty: its port answers")
-        .with_validator(|text: &str| {
-            let right = text.is_empty() || text.starts_with('/');
-            check(if right { Ok(()) } else { Err("a path starts with /, as /healthz".into()) })
-        })
-        .prompt()?;
-    if !health.is_empty() {
-        app.health.check = Check::Http { path: health, host: config::HOST.into() };
+pub(super) fn app(context: &Context, name: AppName) -> anyhow::Result<App> {
+    let places = &context.places;
+    let is_local = context.is_local();
+    let dir = if is_local { format!("upload/{name}") } else { format!("/srv/upload/{name}") };
+    let bin = ReleaseBin::Inside(name.as_str().into());
+    let app = config::new_app(name.clone(), vec![(Ipv4Addr::LOCALHOST, 80).into()], dir.clone().into(), bin);
+    let mut draft = Draft { app, base: places.base.clone(), others: others(places) };
+
+    let help = "where you or your CI upload to; it is made if it is not there";
+    draft.ask(
+        "release_dir",
+        Text::new("Release directory").with_default(&dir).with_help_message(help),
+        |app, text| {
+            app.release_dir = text.into();
+            Ok(())
+        },
+    )?;
+    let dir = places.base.as_deref().unwrap_or(Path::new("/")).join(&draft.app.release_dir);
+    let program = only_program(&dir).unwrap_or_else(|| name.to_string());
+    let help = format!("the program to run, in {}", draft.app.release_dir.display());
+    draft.ask(
+        "release_bin",
+        Text::new("Release binary").with_default(&program).with_help_message(&help),
+        |app, text| {
+            app.release_bin = bin_of(&app.release_dir, text.into());
+            Ok(())
+        },
+    )?;
+    let port = draft.free_port(is_local).to_string();
+    let help = "a port of 127.0.0.1, or an address as 0.0.0.0:80";
+    draft.ask(
+        "listen",
+        Text::new("Listen address").with_default(&port).with_help_message(help),
+        |app, text| {
+            app.listen = vec![address(text)?];
+            Ok(())
+        },
+    )?;
+    let help =
+        "{port} is the service's own port, $PORT too; {bin} is the release binary, {colour} green or blue";
+    let start = Text::new("Start command").with_default("{bin} --port {port}").with_help_message(help);
+    draft.ask("service.start", start, |app, text| {
+        let start = words(text)?;
+        app.service.start = ByColour::from_fn(|_| start.clone());
+        Ok(())
+    })?;
+    let help = "a path as /healthz, where a GET says 2xx when the service is well; empty: that its port answers is enough";
+    draft.ask("health", Text::new("Health path").with_help_message(help), |app, text| {
+        if !text.is_empty() {
+            app.health.check = Check::Http { path: text.into(), host: config::HOST.into() };
+        }
+        Ok(())
+    })?;
+    show(&draft.app);
+    if !dir.join(draft.app.release_bin.in_release()).exists() {
+        say::line(
+            "There is no release yet; the first one becomes active as soon as it is uploaded and ready.\n",
+        );
     }
-    show(&app);
-    Ok(app)
+    Ok(draft.app)
 }
 
-fn release_dir(name: &AppName) -> anyhow::Result<PathBuf> {
-    let answer = Text::new("Release directory")
-        .with_default(&format!("/srv/upload/{name}"))
-        .with_help_message("where you or your CI upload to; made if it is not there")
-        .with_validator(|text: &str| {
-            check(if text.starts_with('/') { Ok(()) } else { Err("a whole path, from / on".into()) })
-        })
-        .prompt()?;
-    Ok(answer.into())
+/// Whether the app that was asked for is to be registered.
+pub(super) fn agreed(name: &AppName) -> anyhow::Result<bool> {
+    let question = format!("Register {name}?");
+    answered(Confirm::new(&question).with_default(true).with_render_config(looks()).prompt())
 }
 
-fn release_bin(name: &AppName, dir: &Path) -> anyhow::Result<ReleaseBin> {
-    let answer = Text::new("Release binary")
-        .with_default(name.as_str())
-        .with_help_message(&format!("the program to run, in {}", dir.display()))
-        .with_validator(|text: &str| {
-            let right =
-                !text.is_empty() && !text.starts_with('/') && !text.split('/').any(|part| part == "..");
-            check(if right { Ok(()) } else { Err("a file in the release directory, without ..".into()) })
-        })
-        .prompt()?;
-    Ok(ReleaseBin::Inside(answer.into()))
+/// An app whose questions are being answered, and what the answers are checked against.
+#[derive(Clone)]
+struct Draft {
+    app: App,
+    base: Option<PathBuf>,
+    others: Vec<App>,
 }
 
-fn listen() -> anyhow::Result<SocketAddr> {
-    let answer = Text::new("Listen address")
-        .with_default("80")
-        .with_help_message("a port of 127.0.0.1, or an address as 0.0.0.0:80")
-        .with_validator(|text: &str| {
-            check(address(text).and_then(|address| match std::net::TcpListener::bind(address) {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-                Err(error) => Err(format!("{address}: {error}")),
-            }))
-        })
-        .prompt()?;
-    address(&answer).map_err(anyhow::Error::msg)
+impl Draft {
+    /// Asks for the value of one key; `set` puts an answer into the app.
+    fn ask(
+        &mut self,
+        key: &'static str,
+        question: Text<'_, '_>,
+        set: fn(&mut App, &str) -> Result<(), String>,
+    ) -> anyhow::Result<()> {
+        let draft = self.clone();
+        let checked = question.with_validator(move |text: &str| {
+            let mut draft = draft.clone();
+            validation(set(&mut draft.app, text.trim()).and_then(|()| draft.check(key)))
+        });
+        let answer = answered(checked.with_render_config(looks()).prompt())?;
+        set(&mut self.app, answer.trim()).map_err(anyhow::Error::msg)
+    }
+
+    /// The first problem with the value of that key, or of a key in that section.
+    fn check(&self, key: &str) -> Result<(), String> {
+        let app = match config::read(&self.app.name, &config::render_new(&self.app), self.base.as_deref()) {
+            Ok(loaded) => loaded.app,
+            Err(problems) => return first(&problems, key),
+        };
+        let held: Vec<SocketAddr> = self.others.iter().flat_map(|other| other.listen.clone()).collect();
+        let mut problems = config::host_problems(&app, &Host { held: &held, ..Host::default() });
+        // It is made.
+        problems.retain(|problem| problem.key != "release_dir" || app.release_dir.exists());
+        problems.extend(config::conflicts(&app, &self.others));
+        first(&problems, key)
+    }
+
+    /// A port that the app can have, the usual one if possible.
+    fn free_port(&self, is_local: bool) -> u16 {
+        let usual = (!is_local).then_some(80);
+        let mut draft = self.clone();
+        let mut ports = usual.into_iter().chain(PORTS);
+        let free = ports.find(|port| {
+            draft.app.listen = vec![(Ipv4Addr::LOCALHOST, *port).into()];
+            draft.check("listen").is_ok()
+        });
+        free.unwrap_or(PORTS.start)
+    }
+}
+
+fn first(problems: &[Problem], key: &str) -> Result<(), String> {
+    let is_of_it = |problem: &&Problem| {
+        let rest = problem.key.strip_prefix(key);
+        problem.severity == Severity::Error
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    problems.iter().find(is_of_it).map_or(Ok(()), |Problem { message, mend, .. }| {
+        Err(if mend.is_empty() { message.clone() } else { format!("{message}; {mend}") })
+    })
+}
+
+/// The apps of the other app files that are right.
+fn others(places: &Places) -> Vec<App> {
+    let files = fs::read_dir(&places.apps).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files
+        .filter_map(|path| config::load(&path, places.base.as_deref()).ok().map(|loaded| loaded.app))
+        .collect()
+}
+
+/// The name of the only program in a folder.
+fn only_program(dir: &Path) -> Option<String> {
+    let mut programs = fs::read_dir(dir).ok()?.flatten().filter(|entry| {
+        entry.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    });
+    let only = programs.next()?.file_name().into_string().ok()?;
+    programs.next().is_none().then_some(only)
+}
+
+/// A release binary as it is written: inside the release directory, or elsewhere.
+pub(super) fn bin_of(dir: &Path, bin: PathBuf) -> ReleaseBin {
+    match bin.strip_prefix(dir) {
+        Ok(inside) => ReleaseBin::Inside(inside.to_owned()),
+        Err(_) if bin.is_absolute() => ReleaseBin::Outside(bin),
+        Err(_) => ReleaseBin::Inside(bin),
+    }
 }
 
 /// An address, or the port of one on the loopback interface.
@@ -117,29 +218,41 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Whether the app that was asked for is to be registered.
-pub(super) fn agreed(name: &AppName) -> anyhow::Result<bool> {
-    Ok(Confirm::new(&format!("Register {name}?")).with_default(true).prompt()?)
-}
-
 /// Shows the two services in their colours.
 fn show(app: &App) {
     say::line("");
     for colour in [Colour::Green, Colour::Blue] {
-        let port = app
-            .service
-            .ports
-            .as_ref()
-            .map_or_else(|| "a free port".to_owned(), |ports| ports[colour].to_string());
-        let text =
-            format!("{:<24} {} on {port}", app.name.service(colour), app.service.start[colour].join(" "));
-        say::line(&Style::of(colour).paint(&text));
+        let (service, start) = (app.name.service(colour), shell_words::join(&app.service.start[colour]));
+        let text = format!("{service:<20} {start}   on a free port of its own");
+        say::line(&format!("  {}", Style::of(colour).paint(&text)));
     }
     say::line("");
 }
 
+/// The marks that all output of dorc has.
+fn looks() -> RenderConfig<'static> {
+    if std::env::var_os("NO_COLOR").is_some() {
+        return RenderConfig::empty();
+    }
+    let mut looks = RenderConfig::default()
+        .with_answered_prompt_prefix(Styled::new("✓"))
+        .with_canceled_prompt_indicator(Styled::new(""));
+    looks.error_message = looks.error_message.with_prefix(Styled::new("✗").with_fg(Color::LightRed));
+    looks
+}
+
+/// Whoever stops in the middle has changed nothing.
+fn answered<T>(answer: Result<T, InquireError>) -> anyhow::Result<T> {
+    answer.map_err(|error| match error {
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+            fail(exit::FAILED, "stopped, nothing was changed")
+        }
+        other => other.into(),
+    })
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the shape that a validator has")]
-fn check(result: Result<(), String>) -> Result<Validation, CustomUserError> {
+fn validation(result: Result<(), String>) -> Result<Validation, CustomUserError> {
     Ok(match result {
         Ok(()) => Validation::Valid,
         Err(why) => Validation::Invalid(why.into()),

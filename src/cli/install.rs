@@ -43,6 +43,15 @@ pub(super) async fn ensure_daemon(context: &Context) -> anyhow::Result<()> {
     }
 }
 
+/// Fails where no daemon answers and none can be installed.
+pub(super) async fn check_daemon(context: &Context) -> anyhow::Result<()> {
+    match context.client.get::<api::Status>("/v1/apps").await {
+        Ok(_) => Ok(()),
+        Err(ClientError::NoDaemon(_)) => may_install(context),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether a daemon can be installed here by us.
 fn may_install(context: &Context) -> anyhow::Result<()> {
     if let Some(dir) = &context.places.base {

@@ -13,7 +13,7 @@ use clap::Args;
 use super::{Change, Context, ask, fail, install, say, send};
 use crate::config::{self, Host, Severity};
 use crate::control::api::{self, exit};
-use crate::model::app::{App, AppName, Check, Promote, ReleaseBin};
+use crate::model::app::{App, AppName, Check, Promote};
 use crate::model::colour::ByColour;
 
 /// Options of `dorc register`.
@@ -52,9 +52,19 @@ pub(super) struct Options {
     change: Change,
 }
 
+/// What is said where nobody can be asked.
+const NO_TERMINAL: &str = "dorc register asks its way through on a terminal; here it needs a name and options: dorc register --help";
+
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
     if !context.is_local() && !rustix::process::geteuid().is_root() {
         return Err(fail(exit::NOT_PERMITTED, "dorc register writes to /etc/dorc: sudo dorc register"));
+    }
+    if wants_questions(&options) {
+        if !io::stdin().is_terminal() {
+            return Err(fail(exit::USAGE, NO_TERMINAL));
+        }
+        // Nobody is asked anything in vain.
+        install::check_daemon(context).await?;
     }
     let name = name(context, &options)?;
     let file = context.places.app_file(&name);
@@ -65,9 +75,9 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let text = match &options.file {
         Some(given) => fs::read_to_string(given).with_context(|| given.display().to_string())?,
         None if wants_questions(&options) => {
-            let app = ask::app(name.clone())?;
+            let app = ask::app(context, name.clone())?;
             if !ask::agreed(&name)? {
-                return Err(fail(exit::FAILED, "nothing was changed"));
+                return Err(fail(exit::FAILED, "stopped, nothing was changed"));
             }
             config::render_new(&app)
         }
@@ -95,7 +105,10 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 fn wants_questions(options: &Options) -> bool {
-    options.listen.is_empty() && options.release_dir.is_none() && options.release_bin.is_none()
+    options.file.is_none()
+        && options.listen.is_empty()
+        && options.release_dir.is_none()
+        && options.release_bin.is_none()
 }
 
 fn name(context: &Context, options: &Options) -> anyhow::Result<AppName> {
@@ -103,10 +116,7 @@ fn name(context: &Context, options: &Options) -> anyhow::Result<AppName> {
     match options.app.clone().or_else(from_file) {
         Some(name) => AppName::new(&name).map_err(|why| fail(exit::USAGE, why)),
         None if io::stdin().is_terminal() => ask::name(context),
-        None => Err(fail(
-            exit::USAGE,
-            "dorc register asks its way through on a terminal; here it needs a name and options, see: dorc register --help",
-        )),
+        None => Err(fail(exit::USAGE, NO_TERMINAL)),
     }
 }
 
@@ -125,13 +135,8 @@ fn from_options(name: &AppName, options: &Options) -> anyhow::Result<App> {
     }
     let dir = options.release_dir.clone().ok_or_else(|| missing("--release-dir"))?;
     let dir = std::path::absolute(&dir)?;
-    let bin = match options.release_bin.clone().ok_or_else(|| missing("--release-bin"))? {
-        bin if bin.is_absolute() => match bin.strip_prefix(&dir) {
-            Ok(inside) => ReleaseBin::Inside(inside.to_owned()),
-            Err(_) => ReleaseBin::Outside(bin),
-        },
-        bin => ReleaseBin::Inside(bin),
-    };
+    let bin = options.release_bin.clone().ok_or_else(|| missing("--release-bin"))?;
+    let bin = ask::bin_of(&dir, bin);
     let mut app = config::new_app(name.clone(), listen, dir, bin);
     if let Some(start) = &options.start {
         let words = ask::words(start).map_err(|why| usage(format!("--start: {why}")))?;
