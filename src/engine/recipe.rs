@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::app::{App, Check, Service, ServiceId};
@@ -78,12 +79,34 @@ fn fill(words: &[String], recipe: &Recipe, colour: Colour, dir: &Path) -> Vec<St
 /// Two ports that nobody has: the same two for the same app where that is possible.
 pub(super) fn choose_ports(app: &App, taken: &HashSet<u16>) -> Option<ByColour<u16>> {
     let listens: HashSet<u16> = app.listen.iter().map(SocketAddr::port).collect();
-    let seed = blake3::hash(app.name.as_str().as_bytes());
+    // Another daemon on this host may have an app of the same name, and not have started both services yet.
+    let place = app.release_dir.as_os_str().as_bytes();
+    let seed =
+        *blake3::Hasher::new().update(app.name.as_str().as_bytes()).update(place).finalize().as_bytes();
     let span = PORTS.end - PORTS.start;
-    let first = u16::from_le_bytes([seed.as_bytes()[0], seed.as_bytes()[1]]) % span;
+    let first = u16::from_le_bytes([seed[0], seed[1]]) % span;
     let mut free = (0..span)
         .map(|step| PORTS.start + (first + step) % span)
         .filter(|port| !taken.contains(port) && !listens.contains(port))
         .filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
     Some(ByColour { blue: free.next()?, green: free.next()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::app::{AppName, ReleaseBin};
+
+    #[test]
+    fn an_app_of_the_same_name_elsewhere_gets_other_ports() {
+        let ports = |dir: &str, taken: &HashSet<u16>| {
+            let name = AppName::new("web").unwrap();
+            let app = crate::config::new_app(name, Vec::new(), dir.into(), ReleaseBin::Inside("web".into()));
+            let ports = choose_ports(&app, taken).unwrap();
+            HashSet::from([ports.blue, ports.green])
+        };
+        let here = ports("/srv/a", &HashSet::new());
+        assert!(here.is_disjoint(&ports("/srv/b", &HashSet::new())));
+        assert!(here.is_disjoint(&ports("/srv/a", &here)));
+    }
 }
