@@ -30,14 +30,14 @@ pub const LAYERS: &[Layer] = &[
         "it knows the daemon by its answers only",
     ),
     Layer(
-        "control::server",
-        &["control", "control::api", "control::report", "engine", "model"],
-        "it hands requests to the engine and wires nothing",
-    ),
-    Layer(
         "control::report",
         &["control::api", "engine", "model"],
         "it makes answers of what the engine says",
+    ),
+    Layer(
+        "control::server",
+        &["control", "control::api", "control::report", "engine", "model"],
+        "it hands requests to the engine and wires nothing",
     ),
     Layer(
         "control",
