@@ -218,7 +218,12 @@ async fn typed(context: &Context, words: &[&str]) -> ExitCode {
 
 /// Says why a command failed.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    say::error(&format!("{error:#}"));
+    let mend = match error.downcast_ref::<ClientError>() {
+        Some(ClientError::NoDaemon(_)) => "; start it: sudo dorc install, or for this folder: dorc up",
+        Some(ClientError::NotPermitted(_)) => "; use sudo, or join the group",
+        _ => "",
+    };
+    say::error(&format!("{error:#}{mend}"));
     ExitCode::from(exit_code(error))
 }
 

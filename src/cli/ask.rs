@@ -41,58 +41,12 @@ pub(super) fn name(context: &Context) -> anyhow::Result<AppName> {
 
 /// Asks for everything that an app needs and what most want, and shows what that makes of it.
 pub(super) fn app(context: &Context, name: AppName) -> anyhow::Result<App> {
-    let places = &context.places;
-    let is_local = context.is_local();
-    let dir = if is_local { format!("upload/{name}") } else { format!("/srv/upload/{name}") };
-    let bin = ReleaseBin::Inside(name.as_str().into());
-    let app = config::new_app(name.clone(), vec![(Ipv4Addr::LOCALHOST, 80).into()], dir.clone().into(), bin);
-    let mut draft = Draft { app, base: places.base.clone(), others: others(places) };
-
-    let help = "where you or your CI upload to; it is made if it is not there";
-    draft.ask(
-        "release_dir",
-        Text::new("Release directory").with_default(&dir).with_help_message(help),
-        |app, text| {
-            app.release_dir = text.into();
-            Ok(())
-        },
-    )?;
-    let dir = places.base.as_deref().unwrap_or(Path::new("/")).join(&draft.app.release_dir);
-    let program = only_program(&dir).unwrap_or_else(|| name.to_string());
-    let help = format!("the program to run, in {}", draft.app.release_dir.display());
-    draft.ask(
-        "release_bin",
-        Text::new("Release binary").with_default(&program).with_help_message(&help),
-        |app, text| {
-            app.release_bin = bin_of(&app.release_dir, text.into());
-            Ok(())
-        },
-    )?;
-    let port = draft.free_port(is_local).to_string();
-    let help = "a port of 127.0.0.1, or an address as 0.0.0.0:80";
-    draft.ask(
-        "listen",
-        Text::new("Listen address").with_default(&port).with_help_message(help),
-        |app, text| {
-            app.listen = vec![address(text)?];
-            Ok(())
-        },
-    )?;
-    let help =
-        "{port} is the service's own port, $PORT too; {bin} is the release binary, {colour} green or blue";
-    let start = Text::new("Start command").with_default("{bin} --port {port}").with_help_message(help);
-    draft.ask("service.start", start, |app, text| {
-        let start = words(text)?;
-        app.service.start = ByColour::from_fn(|_| start.clone());
-        Ok(())
-    })?;
-    let help = "a path as /healthz, where a GET says 2xx when the service is well; empty: that its port answers is enough";
-    draft.ask("health", Text::new("Health path").with_help_message(help), |app, text| {
-        if !text.is_empty() {
-            app.health.check = Check::Http { path: text.into(), host: config::HOST.into() };
-        }
-        Ok(())
-    })?;
+    let mut draft = Draft::new(context, name);
+    let dir = draft.release_dir(context)?;
+    draft.release_bin(&dir)?;
+    draft.listen(context)?;
+    draft.start()?;
+    draft.health()?;
     show(&draft.app);
     if !dir.join(draft.app.release_bin.in_release()).exists() {
         say::line(
@@ -117,6 +71,71 @@ struct Draft {
 }
 
 impl Draft {
+    fn new(context: &Context, name: AppName) -> Self {
+        let places = &context.places;
+        let (dir, bin) = (default_dir(context, &name), ReleaseBin::Inside(name.as_str().into()));
+        let others = other_apps(places, &name);
+        let app = config::new_app(name, vec![(Ipv4Addr::LOCALHOST, PORTS.start).into()], dir.into(), bin);
+        Self { app, base: places.base.clone(), others }
+    }
+
+    /// Asks for the release directory; its whole path.
+    fn release_dir(&mut self, context: &Context) -> anyhow::Result<PathBuf> {
+        let default = default_dir(context, &self.app.name);
+        let question = Text::new("Release directory")
+            .with_default(&default)
+            .with_help_message("where you or your CI upload to; it is made if it is not there");
+        self.ask("release_dir", question, |app, text| {
+            app.release_dir = text.into();
+            Ok(())
+        })?;
+        Ok(self.base.as_deref().unwrap_or(Path::new("/")).join(&self.app.release_dir))
+    }
+
+    fn release_bin(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let default = only_program(dir).unwrap_or_else(|| self.app.name.to_string());
+        let help = format!("the program to run, in {}", self.app.release_dir.display());
+        let question = Text::new("Release binary").with_default(&default).with_help_message(&help);
+        self.ask("release_bin", question, |app, text| {
+            app.release_bin = bin_of(&app.release_dir, text.into());
+            Ok(())
+        })
+    }
+
+    fn listen(&mut self, context: &Context) -> anyhow::Result<()> {
+        let default = self.free_port(context.is_local()).to_string();
+        let question = Text::new("Listen address")
+            .with_default(&default)
+            .with_help_message("a port of 127.0.0.1, or an address as 0.0.0.0:80");
+        self.ask("listen", question, |app, text| {
+            app.listen = vec![address(text)?];
+            Ok(())
+        })
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        let question = Text::new("Start command").with_default("{bin} --port {port}").with_help_message(
+            "{port} is the service's own port, $PORT too; {bin} is the release binary, {colour} green or blue",
+        );
+        self.ask("service.start", question, |app, text| {
+            let start = words(text)?;
+            app.service.start = ByColour::from_fn(|_| start.clone());
+            Ok(())
+        })
+    }
+
+    fn health(&mut self) -> anyhow::Result<()> {
+        let question = Text::new("Health path").with_help_message(
+            "as /healthz: a GET that says 2xx when the service is well; empty: it is enough that the port answers",
+        );
+        self.ask("health", question, |app, text| {
+            if !text.is_empty() {
+                app.health.check = Check::Http { path: text.into(), host: config::HOST.into() };
+            }
+            Ok(())
+        })
+    }
+
     /// Asks for the value of one key; `set` puts an answer into the app.
     fn ask(
         &mut self,
@@ -160,6 +179,11 @@ impl Draft {
     }
 }
 
+/// Where uploads arrive unless something else is wanted.
+fn default_dir(context: &Context, name: &AppName) -> String {
+    if context.is_local() { format!("upload/{name}") } else { format!("/srv/upload/{name}") }
+}
+
 fn first(problems: &[Problem], key: &str) -> Result<(), String> {
     let is_of_it = |problem: &&Problem| {
         let rest = problem.key.strip_prefix(key);
@@ -172,12 +196,11 @@ fn first(problems: &[Problem], key: &str) -> Result<(), String> {
 }
 
 /// The apps of the other app files that are right.
-fn others(places: &Places) -> Vec<App> {
+pub(super) fn other_apps(places: &Places, name: &AppName) -> Vec<App> {
     let files = fs::read_dir(&places.apps).into_iter().flatten().flatten().map(|entry| entry.path());
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    files
-        .filter_map(|path| config::load(&path, places.base.as_deref()).ok().map(|loaded| loaded.app))
-        .collect()
+    let apps = files.filter_map(|path| config::load(&path, places.base.as_deref()).ok());
+    apps.map(|loaded| loaded.app).filter(|app| app.name != *name).collect()
 }
 
 /// The name of the only program in a folder.

@@ -34,15 +34,17 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         daemon::log();
     }
     let start = Instant::now();
+    let runtime = runtime()?;
+    // From before there is anything that a signal could leave behind.
+    let told = runtime.block_on(async { told_to_stop() })?;
     let folder = Folder::make()?;
     // The commands name what is in it as they would be typed there.
     std::env::set_current_dir(folder.path())?;
     let mut stage = Stage::new(Context::new(Some(folder.path().to_owned())));
-    let runtime = runtime()?;
     if options.json {
         say::keep();
     }
-    let played = runtime.block_on(play(&folder, &mut stage));
+    let played = runtime.block_on(play(&folder, &mut stage, told));
     // What it still does on other threads ends with it.
     drop(runtime);
     // Only now is it true that nothing is left.
@@ -66,11 +68,20 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if ok { exit::DONE } else { exit::FAILED }))
 }
 
-/// The daemon and the story that is played with it, until the end of the story or a signal.
-async fn play(folder: &Folder, stage: &mut Stage) -> anyhow::Result<()> {
+/// Ready when a signal says so, or the terminal was closed.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let told = told_to_end()?;
-    // The terminal was closed.
     let mut hung_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            () = told => {}
+            _ = hung_up.recv() => {}
+        }
+    })
+}
+
+/// The daemon and the story that is played with it, until the end of the story or a signal.
+async fn play(folder: &Folder, stage: &mut Stage, told: impl Future<Output = ()>) -> anyhow::Result<()> {
     let up = Local::start(folder.path()).await?;
     let (finish, finished) = oneshot::channel::<()>();
     let daemon = up.run(async {
@@ -78,16 +89,14 @@ async fn play(folder: &Folder, stage: &mut Stage) -> anyhow::Result<()> {
         let _ = finished.await;
     });
     let story = async {
-        let interrupted = || fail(exit::FAILED, "it was stopped before its end");
         let played = tokio::select! {
             played = story::play(stage) => played,
-            () = told => Err(interrupted()),
-            _ = hung_up.recv() => Err(interrupted()),
+            () = told => Err(fail(exit::FAILED, "it was stopped before its end")),
         };
         // Its connections are among those that the daemon waits for.
-        let ended = stage.end_traffic(played.is_ok()).await;
+        stage.end_traffic(played.is_ok()).await;
         drop(finish);
-        played.and(ended)
+        played
     };
     let (played, served) = tokio::join!(story, daemon);
     played.and(served)

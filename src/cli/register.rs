@@ -92,6 +92,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
             if written {
                 // What was not taken is not to be taken at the next start either.
                 fs::remove_file(&file)?;
+                say::warning(&format!("{} was removed again", file.display()));
             }
             let answer = failed?;
             say::answer(&answer, options.change.json);
@@ -179,7 +180,8 @@ async fn check(context: &Context, name: &AppName, text: &str) -> anyhow::Result<
             .collect(),
         Err(_) => Vec::new(),
     };
-    let problems = config::host_problems(&app, &Host { held: &held, ..Host::default() });
+    let mut problems = config::host_problems(&app, &Host { held: &held, ..Host::default() });
+    problems.extend(config::conflicts(&app, &ask::other_apps(&context.places, name)));
     let (errors, warnings): (Vec<_>, Vec<_>) =
         problems.into_iter().partition(|problem| problem.severity == Severity::Error);
     for warning in loaded.notes.iter().chain(&warnings) {

@@ -1,6 +1,6 @@
 //! `dorc up`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -30,13 +30,26 @@ pub(super) fn run(options: Options, dir: Option<PathBuf>) -> anyhow::Result<Exit
         for (app, problem) in registry.broken() {
             say::error(&format!("{app}: {problem}"));
         }
-        if registry.handles().is_empty() {
-            if !registry.broken().is_empty() {
-                return Err(fail(exit::FAILED, "none of the app files could be taken"));
-            }
-            say::line(&format!("no app file (*.toml) in {} yet: dorc register", dir.display()));
+        if registry.handles().is_empty() && !registry.broken().is_empty() {
+            return Err(fail(exit::FAILED, "none of the app files could be taken"));
         }
+        announce(&dir, registry.as_ref());
         up.run(end).await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what runs, and how to go on in another terminal.
+fn announce(dir: &Path, apps: &impl Apps) {
+    let folder = dir.display();
+    say::line(&format!("dorc runs in {folder}, until Ctrl-C."));
+    let handles = apps.handles();
+    if handles.is_empty() {
+        say::line("There is no app file (*.toml) in it yet. In another terminal:");
+        say::hint("first app", &format!("cd {folder} && dorc register"));
+    } else {
+        let names: Vec<String> = handles.iter().map(|handle| handle.name().to_string()).collect();
+        say::hint("apps", &names.join(" "));
+        say::hint("look", &format!("in another terminal: cd {folder} && dorc status"));
+    }
 }

@@ -3,10 +3,12 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 mod config;
+mod demo;
 mod demo_backend;
 mod embedded;
 mod health;
 mod intake;
+mod register;
 mod releases;
 mod tcp;
 mod unit;

@@ -96,10 +96,10 @@ impl Stage {
     }
 
     /// Ends the traffic: in an orderly way, or at once.
-    pub(super) async fn end_traffic(&mut self, in_order: bool) -> anyhow::Result<()> {
-        let Some(traffic) = self.traffic.take() else { return Ok(()) };
-        self.requests = if in_order { traffic.finish().await } else { traffic.requests() };
-        Ok(())
+    pub(super) async fn end_traffic(&mut self, in_order: bool) {
+        if let Some(traffic) = self.traffic.take() {
+            self.requests = if in_order { traffic.finish().await } else { traffic.requests() };
+        }
     }
 
     /// Whether no request failed.

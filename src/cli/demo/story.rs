@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 
@@ -36,7 +37,7 @@ async fn first_release(stage: &mut Stage, address: SocketAddr) -> anyhow::Result
     stage.tell(
         "This is a whole deployment, in a folder that is gone at the end: no root, no systemd, dorc up.",
     );
-    stage.shell(&format!("cd {}; dorc up &", folder.display()), Ok(()))?;
+    stage.shell(&format!("cd {}; dorc up &", quoted(&folder)), Ok(()))?;
     stage.tell(
         "An app is a program, a folder to upload it to, and an address. This one is a server inside dorc.",
     );
@@ -44,7 +45,7 @@ async fn first_release(stage: &mut Stage, address: SocketAddr) -> anyhow::Result
         // Not its path: an update may have replaced the file.
         .and_then(|()| fs::copy("/proc/self/exe", "upload/hello").map(drop))
         .and_then(|()| fs::set_permissions("upload/hello", Permissions::from_mode(0o755)));
-    stage.shell(&format!("mkdir upload; cp {} upload/hello", dorc.display()), program)?;
+    stage.shell(&format!("mkdir upload; cp {} upload/hello", quoted(&dorc)), program)?;
     stage.shell("echo 1.0 > upload/version", fs::write("upload/version", "1.0\n"))?;
     let listen = address.port().to_string();
     let words = ["register", APP, "--listen", &listen, "--release-dir", "upload", "--release-bin", "hello"];
@@ -77,6 +78,11 @@ async fn way_back(stage: &mut Stage, address: SocketAddr) -> anyhow::Result<()> 
     let last = stage.steps.last().and_then(|step| step.release.clone());
     ensure!(first == last, "the rollback did not lead to the first release again");
     stage.dorc(&["status"], exit::DONE).await
+}
+
+/// A path as it is typed.
+fn quoted(path: &Path) -> String {
+    shell_words::quote(&path.to_string_lossy()).into_owned()
 }
 
 /// A port of the loopback interface that was free a moment ago.
