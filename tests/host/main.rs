@@ -5,11 +5,14 @@ mod host;
 
 mod apps;
 mod foreign;
+mod drain;
 mod harness;
 mod install;
 mod load;
 mod moved;
 mod programs;
 mod refusals;
+mod reboot;
 mod registered;
+mod under_load;
 mod user;
