@@ -5,9 +5,12 @@ mod host;
 
 mod apps;
 mod foreign;
+mod at_rest;
+mod broken;
 mod drain;
 mod harness;
 mod install;
+mod killed;
 mod load;
 mod moved;
 mod programs;
