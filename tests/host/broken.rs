@@ -14,10 +14,11 @@ fn a_broken_state_falls_back_to_the_one_before() {
     let Some(host) = user::with_two_versions() else { return };
     host.sh("dorc switch web");
     let pids = (host.main_pid("green-web"), host.main_pid("blue-web"));
-    for damage in ["truncate --size=-5", "truncate --size=0", "sed -i s/blue/grue/g"] {
+    for (times, damage) in ["truncate --size=-5", "truncate --size=0", "sed -i s/blue/grue/g"].into_iter().enumerate() {
         host.sh(&format!("systemctl stop dorc && {damage} {STATE} && systemctl start dorc"));
         let after = user::wait_for_warm(&host);
-        assert!(host.journal("dorc").contains("The state before it is used"), "{damage}");
+        let told = host.journal("dorc").matches("The state before it is used").count();
+        assert_eq!(told, times + 1, "{damage}");
         assert_eq!((host.main_pid("green-web"), host.main_pid("blue-web")), pids, "{damage}: {after}");
         let expected = if after["active"] == "green" { "one" } else { "two" };
         assert_eq!(served(&host), expected, "{damage}: {after}");
