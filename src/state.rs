@@ -129,25 +129,32 @@ impl StateDir {
         restrict(&file)?;
         file.write_all(envelope.as_bytes())?;
         file.sync_all()?;
-        // A hard link, so that there is no moment without a `state.json`.
-        let _ = fs::remove_file(self.previous());
-        match fs::hard_link(self.current(), self.previous()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(dir = %self.dir.display(), %error, "the previous state could not be kept");
-            }
-            _ => {}
+        if let Err(error) = self.keep_previous() {
+            tracing::warn!(dir = %self.dir.display(), %error, "the previous state could not be kept");
         }
         fs::rename(&new, self.current())?;
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Puts broken state files aside, so that a new state does not overwrite what somebody may want to look at.
+    /// By a hard link, so that there is no moment without a `state.json`, and none without the one before either.
+    fn keep_previous(&self) -> io::Result<()> {
+        let link = self.dir.join(".state.json.previous.new");
+        // A crash may have left it.
+        let _ = fs::remove_file(&link);
+        match fs::hard_link(self.current(), &link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            linked => linked.and_then(|()| fs::rename(&link, self.previous())),
+        }
+    }
+
+    /// Puts broken state files aside, so that a new state does not overwrite what somebody may want to look at, nor keeps
+    /// what is broken as the state before it.
     ///
     /// # Errors
     /// A file could not be renamed.
     pub fn set_aside(&self) -> io::Result<()> {
         for path in [self.current(), self.previous()] {
-            if path.exists() {
+            if matches!(read_file(&path), Err(ReadError::Broken { .. })) {
                 fs::rename(&path, path.with_added_extension("broken"))?;
             }
         }

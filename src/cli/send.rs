@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Change, Context, fail, install, say};
 use crate::control::api::{self, exit};
+use crate::control::client::ClientError;
 
-/// Sends a command and tells its steps; the answer's exit code is ours.
+/// Sends a command and tells its steps; the answer's exit code is ours. If there is no daemon yet, it is installed first.
 pub(super) async fn send(
     context: &Context,
     app: &str,
@@ -14,7 +15,22 @@ pub(super) async fn send(
     body: String,
     change: &Change,
 ) -> anyhow::Result<api::Answer> {
-    install::ensure_daemon(context).await?;
+    match post(context, app, verb, body.clone(), change).await? {
+        Err(ClientError::NoDaemon(_)) => {
+            install::ensure_daemon(context).await?;
+            Ok(post(context, app, verb, body, change).await??)
+        }
+        answered => Ok(answered?),
+    }
+}
+
+async fn post(
+    context: &Context,
+    app: &str,
+    verb: &str,
+    body: String,
+    change: &Change,
+) -> anyhow::Result<Result<api::Answer, ClientError>> {
     let path = format!("/v1/apps/{app}/{verb}");
     let mut steps = say::Steps::new(change.json && !change.no_wait);
     let quiet = change.json && change.no_wait;
@@ -28,7 +44,7 @@ pub(super) async fn send(
         None => Ok(posted.await),
     };
     steps.clear();
-    Ok(answered??)
+    answered
 }
 
 fn timed_out(app: &str, limit: Duration) -> anyhow::Error {

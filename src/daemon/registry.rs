@@ -376,11 +376,12 @@ fn app_files(dir: &Path) -> Vec<std::path::PathBuf> {
 /// Reads the state of an app. Broken state is put aside, and the app begins anew rather than not at all.
 async fn read_state(dir: &crate::state::StateDir) -> Result<AppState, String> {
     let reader = dir.clone();
-    let read = tokio::task::spawn_blocking(move || match reader.read() {
-        Err(ReadError::Broken { path, why }) => {
-            reader.set_aside().map(|()| Err(ReadError::Broken { path, why }))
+    let read = tokio::task::spawn_blocking(move || {
+        let read = reader.read();
+        if matches!(read, Ok((_, Some(_))) | Err(ReadError::Broken { .. })) {
+            reader.set_aside()?;
         }
-        other => Ok(other),
+        Ok::<_, std::io::Error>(read)
     });
     match read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
         Ok((state, warning)) => {

@@ -5,11 +5,17 @@ mod host;
 
 mod apps;
 mod foreign;
+mod at_rest;
+mod broken;
+mod drain;
 mod harness;
 mod install;
+mod killed;
 mod load;
 mod moved;
 mod programs;
 mod refusals;
+mod reboot;
 mod registered;
+mod under_load;
 mod user;
