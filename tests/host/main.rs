@@ -12,4 +12,5 @@ mod moved;
 mod programs;
 mod refusals;
 mod registered;
+mod uploads;
 mod user;
