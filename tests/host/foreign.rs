@@ -1,7 +1,7 @@
 //! Programs that nobody wrote for dorc, as their users would deploy them, in the sandbox that is the default.
 
-use crate::host::TestHost;
 use crate::apps::{self, QUICK, Traffic};
+use crate::host::TestHost;
 
 /// A program: how a version of it is uploaded to `/srv/app`, and its app file but for `listen` and the place.
 struct Program {

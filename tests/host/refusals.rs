@@ -1,7 +1,7 @@
 //! Releases that don't become healthy: each says why, the active one serves on, and a good one mends it.
 
-use crate::host::{Output, TestHost};
 use crate::apps::{self, Traffic};
+use crate::host::{Output, TestHost};
 
 /// A bad release: how `/srv/web` is made one, and what `dorc switch` says of it.
 struct Bad {

@@ -1,7 +1,7 @@
 //! Uploads as people make them: each is taken when it is whole, and never before.
 
+use crate::apps::{self, QUICK, Traffic};
 use crate::host::TestHost;
-use crate::user::{self, QUICK, Traffic};
 
 /// Makes a release in `/root/build`; `$1` is its version. It has files enough to be watched folder by folder.
 const BUILD: &str = r#"
@@ -31,7 +31,7 @@ fn web(host: &TestHost) {
     let text = format!(
         "[service]\nstart = \"{{bin}}\"\n[health]\ninterval = \"50ms\"\npath = \"/healthz\"\n{QUICK}"
     );
-    user::backend_app(host, "web", 8080, &text);
+    apps::backend_app(host, "web", 8080, &text);
 }
 
 fn count_releases(host: &TestHost) -> usize {
@@ -42,7 +42,7 @@ fn count_releases(host: &TestHost) -> usize {
 
 #[test]
 fn every_way_to_upload_is_one() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     host.write("/root/make", BUILD, 0o644);
     web(&host);
     for (number, (what, how)) in WAYS.into_iter().enumerate() {
@@ -51,7 +51,7 @@ fn every_way_to_upload_is_one() {
         let switched = host.run("dorc switch web");
         assert!(switched.status.success(), "{what}: {switched}");
         let history = host.sh("dorc history web");
-        assert_eq!(user::get(&host, 8080), version, "{what}\n{switched}\n{history}");
+        assert_eq!(apps::get(&host, 8080), version, "{what}\n{switched}\n{history}");
     }
     // One release an upload, and none of them half: the old ones went, but each had all of its files.
     let history = host.sh("dorc history web");
@@ -62,23 +62,40 @@ fn every_way_to_upload_is_one() {
 
 #[test]
 fn the_same_content_again_is_no_new_release() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     web(&host);
     host.sh("cp -r /srv/web /root/copy; touch /root/copy/*; rsync -a /root/copy/ /srv/web/");
-    user::upload(&host, "web", "one", "ok");
-    host.run("dorc switch web").exits_with(1);
+    apps::upload(&host, "web", "one", "ok");
+    assert!(host.sh("dorc switch web").contains("is active already"));
     assert_eq!(count_releases(&host), 1);
 
     // What was good before is that release again, and comes up without being stored again.
-    user::upload(&host, "web", "two", "ok");
-    user::switch(&host, "web");
-    user::upload(&host, "web", "three", "ok");
-    user::switch(&host, "web");
-    user::upload(&host, "web", "one", "ok");
-    user::switch(&host, "web");
-    assert_eq!(user::get(&host, 8080), "one");
+    apps::upload(&host, "web", "two", "ok");
+    apps::switch(&host, "web");
+    apps::upload(&host, "web", "three", "ok");
+    apps::switch(&host, "web");
+    apps::upload(&host, "web", "one", "ok");
+    apps::switch(&host, "web");
+    assert_eq!(apps::get(&host, 8080), "one");
     assert_eq!(count_releases(&host), 3);
-    assert!(user::status(&host, "web")["state"].as_str().is_some_and(|state| state.contains("live")));
+    assert!(apps::status(&host, "web")["state"].as_str().is_some_and(|state| state.contains("live")));
+}
+
+#[test]
+fn a_switch_goes_to_what_was_uploaded_before_it() {
+    let Some(host) = apps::boot() else { return };
+    web(&host);
+    host.sh("strip -o /opt/small /opt/backend; mv /opt/small /opt/backend");
+    // The first of two uploads is at another point each time when the second one comes: settling, taken, stored, tried.
+    let round = "for n in $(seq 40); do
+        cd /srv/web; cp /opt/backend .new && mv .new backend && printf %s \"before $n\" >version
+        sleep $(printf 0.%03d $((n * 12)))
+        printf %s \"after $n\" >version
+        dorc switch web >/root/said || { cat /root/said; exit 1; }
+        test \"$(curl -s 127.0.0.1:8080)\" = \"after $n\" || { echo round $n; cat /root/said; dorc history web; exit 1; }
+    done";
+    let result = host.run(round);
+    assert!(result.status.success(), "{result}");
 }
 
 /// Writes like `scp` on a bad line: half, a pause that is longer than `settle`, the rest.
@@ -96,60 +113,60 @@ with open("/srv/web/backend", "wb") as file:
 
 #[test]
 fn a_file_that_is_still_open_is_waited_for() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     host.write("/root/slowly.py", SLOWLY, 0o644);
     web(&host);
     let writer = host.spawn("python3 /root/slowly.py");
-    writer.wait_for("half", user::SOON);
+    writer.wait_for("half", apps::SOON);
     let switch = host.spawn("dorc switch web");
-    switch.wait_for("backend is still open for writing", user::SOON);
+    switch.wait_for("backend is still open for writing", apps::SOON);
     assert!(host.sh("dorc status").contains("backend is still open for writing"));
     let busy = host.run("dorc switch web --no-wait");
     assert!(busy.exits_with(14).stderr_text().contains("still open for writing"), "{busy}");
 
     writer.wait().success();
     switch.wait().success();
-    assert_eq!(user::get(&host, 8080), "two");
+    assert_eq!(apps::get(&host, 8080), "two");
     assert_eq!(count_releases(&host), 2);
 }
 
 #[test]
 fn one_that_stopped_half_way_is_never_run() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     web(&host);
     host.sh("printf two >/srv/web/version; head -c 3000000 /opt/backend >/srv/web/backend");
     let switch = host.spawn("dorc switch web");
-    switch.wait_for("is not whole yet: its ELF headers reach", user::SOON);
+    switch.wait_for("is not whole yet: its ELF headers reach", apps::SOON);
     assert!(host.sh("dorc status web").contains("is not whole yet"));
     host.run("dorc switch web --timeout 500ms").exits_with(14);
 
     host.sh("tail -c +3000001 /opt/backend >>/srv/web/backend");
     switch.wait().success();
-    assert_eq!(user::get(&host, 8080), "two");
+    assert_eq!(apps::get(&host, 8080), "two");
     assert_eq!(count_releases(&host), 2);
 }
 
 #[test]
 fn what_comes_during_a_drain_waits_and_the_newest_wins() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     web(&host);
     host.sh("sed -i 's/drain = \"1s\"/drain = \"60s\"/' /etc/dorc/apps/web.toml; dorc update web");
     let traffic = Traffic::start(&host, 8080, "one,two,four");
-    user::upload(&host, "web", "two", "ok");
-    user::await_status(&host, "web", "/state", "ready to switch");
+    apps::upload(&host, "web", "two", "ok");
+    apps::await_status(&host, "web", "/state", "ready to switch");
     let slow = host.spawn("curl -sS --fail --max-time 30 '127.0.0.1:8080/slow?ms=6000'");
-    host.wait_until(user::SOON, "the slow request is on its way", || {
-        (user::status(&host, "web")["green"]["connections"].as_u64() > Some(3)).then_some(())
+    host.wait_until(apps::SOON, "the slow request is on its way", || {
+        (apps::status(&host, "web")["green"]["connections"].as_u64() > Some(3)).then_some(())
     });
     host.sh("dorc switch web --no-wait");
     let old = host.main_pid("green-web.service").expect("it drains");
 
-    user::upload(&host, "web", "three", "ok");
-    let queued = host.wait_until(user::SOON, "the third one waits", || {
-        user::status(&host, "web")["queued"].as_str().map(str::to_owned)
+    apps::upload(&host, "web", "three", "ok");
+    let queued = host.wait_until(apps::SOON, "the third one waits", || {
+        apps::status(&host, "web")["queued"].as_str().map(str::to_owned)
     });
     assert!(host.sh("dorc status web").contains(&queued));
-    user::upload(&host, "web", "four", "ok");
+    apps::upload(&host, "web", "four", "ok");
     let switch = host.spawn("dorc switch web");
     assert_eq!(host.main_pid("green-web.service"), Some(old), "it has a connection still");
 
@@ -157,7 +174,7 @@ fn what_comes_during_a_drain_waits_and_the_newest_wins() {
     // The busy clients would keep the drain of the second switch going until it is cut.
     traffic.end_without_failure();
     switch.wait().success();
-    assert_eq!(user::get(&host, 8080), "four");
+    assert_eq!(apps::get(&host, 8080), "four");
     assert!(!host.journal("green-web.service").contains("version three"), "a newer one took its place");
 }
 
@@ -200,7 +217,7 @@ print(version)
 
 #[test]
 fn hundreds_of_rude_uploads_and_no_bad_candidate() {
-    let Some(host) = user::boot() else { return };
+    let Some(host) = apps::boot() else { return };
     web(&host);
     host.sh("strip -o /opt/small /opt/backend; sed -i 's/settle = \"200ms\"/settle = \"50ms\"/' /etc/dorc/apps/web.toml; dorc update web");
     host.write("/root/uploads.py", UPLOADS, 0o644);
@@ -208,9 +225,9 @@ fn hundreds_of_rude_uploads_and_no_bad_candidate() {
 
     let last = host.sh("python3 /root/uploads.py 17");
     traffic.end_without_failure();
-    user::switch(&host, "web");
+    apps::switch(&host, "web");
 
-    assert_eq!(user::get(&host, 8080), last);
+    assert_eq!(apps::get(&host, 8080), last);
     let history = "/var/lib/dorc/apps/web/history.jsonl";
     let taken: u32 = host.sh(&format!("grep -c '\"what\":\"take\"' {history}")).parse().expect("a number");
     assert!(taken > 20, "{taken} taken");
