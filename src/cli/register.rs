@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Change, Context, ask, fail, install, say, send};
 use crate::config::{self, Host, Severity};
@@ -68,9 +69,9 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     }
     let name = name(context, &options)?;
     let file = context.places.app_file(&name);
-    if file.exists() && options.file.as_deref().is_none_or(|given| !same_file(given, &file)) {
-        let why = format!("{name} is registered already: change {}, then dorc update {name}", file.display());
-        return Err(fail(exit::FAILED, why));
+    let is_there = file.exists();
+    if is_there && options.file.as_deref().is_none_or(|given| !same_file(given, &file)) {
+        return Err(registered_already(&name, &file));
     }
     let text = match &options.file {
         Some(given) => fs::read_to_string(given).with_context(|| given.display().to_string())?,
@@ -84,12 +85,14 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
         None => config::render_new(&from_options(&name, &options)?),
     };
     let app = check(context, &name, &text).await?;
-    let written = write(context, &file, &text)?;
+    if !is_there {
+        write(context, &name, &file, &text)?;
+    }
     let loaded = load(context, &name, &options.change).await;
     match loaded {
         Ok(answer) if answer.exit == exit::DONE => first_release(context, &app, &options.change).await,
         failed => {
-            if written {
+            if !is_there {
                 // What was not taken is not to be taken at the next start either.
                 fs::remove_file(&file)?;
                 say::warning(&format!("{} was removed again", file.display()));
@@ -195,19 +198,28 @@ fn refused(problems: &[config::Problem]) -> anyhow::Error {
     fail(exit::FAILED, lines.join("\n"))
 }
 
-/// Writes the app file; false if it was there already.
-fn write(context: &Context, file: &Path, text: &str) -> anyhow::Result<bool> {
-    if file.exists() {
-        return Ok(false);
-    }
+/// Writes the app file, which nobody else may have written meanwhile.
+fn write(context: &Context, name: &AppName, file: &Path, text: &str) -> anyhow::Result<()> {
     fs::create_dir_all(&context.places.apps)
         .with_context(|| format!("{} could not be made", context.places.apps.display()))?;
-    let new = file.with_extension("toml.new");
-    fs::write(&new, text)
-        .and_then(|()| fs::rename(&new, file))
-        .with_context(|| format!("{} could not be written", file.display()))?;
+    let new = file.with_extension(format!("toml.{}.new", std::process::id()));
+    let written =
+        fs::write(&new, text).and_then(|()| Ok(renameat_with(CWD, &new, CWD, file, RenameFlags::NOREPLACE)?));
+    if let Err(error) = written {
+        // It may not even have been written.
+        let _ = fs::remove_file(&new);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return Err(registered_already(name, file));
+        }
+        return Err(error).with_context(|| format!("{} could not be written", file.display()));
+    }
     say::done(&format!("{} written", file.display()), "");
-    Ok(true)
+    Ok(())
+}
+
+fn registered_already(name: &AppName, file: &Path) -> anyhow::Error {
+    let why = format!("{name} is registered already: change {}, then dorc update {name}", file.display());
+    fail(exit::FAILED, why)
 }
 
 async fn load(context: &Context, name: &AppName, change: &Change) -> anyhow::Result<api::Answer> {

@@ -23,6 +23,9 @@ use crate::model::deployment::Outcome;
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 64 << 10;
 
+/// How long each part of a request may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many lines may wait for a client that reads slowly.
 const LINES: usize = 64;
 
@@ -64,7 +67,7 @@ async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>) {
         async move { Ok::<_, Infallible>(route(request, apps, who).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a control connection ended early");
     }
@@ -166,9 +169,11 @@ async fn command<A: Apps>(
     verb: String,
     who: String,
 ) -> Response<Body> {
-    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(why) => return error(StatusCode::BAD_REQUEST, format!("the request's body: {why}")),
+    let body = Limited::new(request.into_body(), MAX_BODY).collect();
+    let body = match tokio::time::timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(why)) => return error(StatusCode::BAD_REQUEST, format!("the request's body: {why}")),
+        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"),
     };
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
     let command = match parse(&verb, body) {

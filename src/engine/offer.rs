@@ -25,6 +25,12 @@ pub(super) struct Stored {
     fingerprint: String,
 }
 
+impl Stored {
+    pub(super) fn broke_off(error: tokio::task::JoinError) -> Self {
+        Self { release: Err(error.to_string()), fingerprint: String::new() }
+    }
+}
+
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
     pub(super) fn watch_uploads(&mut self) {
@@ -116,6 +122,9 @@ impl<R: Route, S: Services> Engine<R, S> {
                 let failure = Failure::because(format!("the upload could not be stored: {why}"));
                 self.step(Event::Upload(Upload::Refused(None, failure))).await;
             }
+        }
+        for (wish, who, reply) in std::mem::take(&mut self.held) {
+            self.wish(wish, who, true, reply).await;
         }
     }
 

@@ -6,7 +6,7 @@ use super::task::{Engine, Waiter};
 use super::{View, Wish, blocking, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{Ask, Event, Goal, Outcome, Phase};
+use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase};
 use crate::routing::Route;
 use crate::services::Services;
 
@@ -18,6 +18,11 @@ impl<R: Route, S: Services> Engine<R, S> {
         wait: bool,
         reply: oneshot::Sender<Outcome>,
     ) {
+        if self.storing.is_some() && wait && matches!(wish, Wish::Switch { to: None, .. }) {
+            // Something newer may have been uploaded since: that is known once this is stored.
+            self.held.push((wish, who, reply));
+            return self.tell(Notice::Waiting("it is being stored".into())).await;
+        }
         // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
         self.catch_up().await;
         let (what, rollback) = match &wish {

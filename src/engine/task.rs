@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::perform::{Question, World};
-use super::{Message, Parts, blocking, offer, recipe};
+use super::{Message, Parts, Wish, blocking, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Phase, Policy};
@@ -42,6 +42,8 @@ pub(super) struct Engine<R, S> {
     pub(super) deployment: Deployment,
     pub(super) intake: Option<(Intake, mpsc::Receiver<Seen>)>,
     pub(super) storing: Option<tokio::task::JoinHandle<offer::Stored>>,
+    /// Switches that were asked for while an upload was being stored.
+    pub(super) held: Vec<(Wish, String, oneshot::Sender<Outcome>)>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     exits: broadcast::Sender<(Colour, Exit)>,
     job: Option<AbortHandle>,
@@ -75,6 +77,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             deployment,
             intake: None,
             storing: None,
+            held: Vec::new(),
             events: mpsc::channel(super::QUEUE),
             exits,
             job: None,
@@ -269,7 +272,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         written
     }
 
-    async fn tell(&mut self, notice: Notice) {
+    pub(super) async fn tell(&mut self, notice: Notice) {
         let app = &self.app.name;
         match &notice {
             Notice::Moved { from, to } => {
@@ -377,7 +380,7 @@ async fn finished(storing: &mut Option<tokio::task::JoinHandle<offer::Stored>>) 
     let handle = storing.as_mut()?;
     let stored = handle.await;
     *storing = None;
-    stored.ok()
+    Some(stored.unwrap_or_else(offer::Stored::broke_off))
 }
 
 async fn sleep_until(wake: Option<Instant>) {
