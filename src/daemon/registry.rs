@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{Places, descriptors};
 use crate::config::{self, Severity};
 use crate::control::Apps;
 use crate::engine::{self, Handle};
 use crate::model::app::{App, AppName, PlaneChoice};
-use crate::model::colour::Colour;
+use crate::model::colour::{ByColour, Colour};
 use crate::routing::tcp::{Plane, TcpRoute};
 use crate::services::Services;
 use crate::state::{AppState, History, ReadError};
@@ -37,7 +38,18 @@ struct Loaded {
     app: App,
     handle: Handle,
     route: TcpRoute,
-    ports: HashSet<u16>,
+    ports: ByColour<u16>,
+    /// Passes on that something changed; ends with this.
+    _watcher: JoinSet<()>,
+}
+
+impl Loaded {
+    /// Its configuration with the ports that it really has, also where dorc chose them.
+    fn with_ports(&self) -> App {
+        let mut app = self.app.clone();
+        app.service.ports = Some(self.ports);
+        app
+    }
 }
 
 impl<S: Services> Registry<S> {
@@ -61,7 +73,7 @@ impl<S: Services> Registry<S> {
 
     /// Ready when what is loaded, or what an app does, changed after this call.
     pub(super) fn changed(&self) -> impl Future<Output = ()> + use<S> {
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.changes();
         async move {
             // The sender lives as long as the daemon.
             let _ = changes.changed().await;
@@ -145,7 +157,7 @@ impl<S: Services> Registry<S> {
             .apps()
             .values()
             .filter(|loaded| loaded.app.name != app.name)
-            .map(|loaded| loaded.app.clone())
+            .map(Loaded::with_ports)
             .collect();
         refuse_errors(config::conflicts(app, &others))?;
         match app.plane {
@@ -180,7 +192,8 @@ impl<S: Services> Registry<S> {
         let route =
             self.plane.open(&app.listen, app.switch.hold, adopted).map_err(|error| error.to_string())?;
         keep_listeners(&route);
-        let taken_ports = self.apps().values().flat_map(|loaded| loaded.ports.clone()).collect();
+        let taken_ports =
+            self.apps().values().flat_map(|loaded| Colour::BOTH.map(|colour| loaded.ports[colour])).collect();
         let parts = engine::Parts {
             app: app.clone(),
             route: route.clone(),
@@ -197,25 +210,27 @@ impl<S: Services> Registry<S> {
             }
         };
         let ports = match handle.view().await {
-            Ok(view) => Colour::BOTH.into_iter().map(|colour| view.ports[colour]).collect(),
+            Ok(view) => view.ports,
             Err(ended) => return Err(ended.to_string()),
         };
-        self.watch(&handle);
+        let watcher = self.watch(&handle);
         self.keep_good_copy(&name).await;
-        self.apps().insert(name.clone(), Loaded { app, handle, route, ports });
+        self.apps().insert(name.clone(), Loaded { app, handle, route, ports, _watcher: watcher });
         self.changes.send_replace(());
         Ok("loaded".into())
     }
 
     /// Passes on that something changed, for the status line.
-    fn watch(&self, handle: &Handle) {
+    fn watch(&self, handle: &Handle) -> JoinSet<()> {
         let (mut notices, changes) = (handle.notices(), self.changes.clone());
-        tokio::spawn(async move {
+        let mut watcher = JoinSet::new();
+        watcher.spawn(async move {
             use tokio::sync::broadcast::error::RecvError;
             while !matches!(notices.recv().await, Err(RecvError::Closed)) {
                 changes.send_replace(());
             }
         });
+        watcher
     }
 
     async fn keep_good_copy(&self, name: &AppName) {
@@ -239,6 +254,16 @@ impl<S: Services> Registry<S> {
             return Err(format!("it is not loaded; first: dorc load {name}"));
         };
         route.listen(&app.listen, Vec::new()).map_err(|error| error.to_string())?;
+        let updated = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string());
+        let message = match updated.flatten() {
+            Ok(message) => message,
+            Err(why) => {
+                if let Err(error) = route.listen(&before, Vec::new()) {
+                    tracing::error!(app = %name, %error, "can't listen as before");
+                }
+                return Err(why);
+            }
+        };
         for address in before.iter().filter(|address| !app.listen.contains(address)) {
             descriptors::forget(*address);
         }
@@ -248,12 +273,8 @@ impl<S: Services> Registry<S> {
             }
         }
         route.set_hold(app.switch.hold);
-        let message =
-            handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())??;
         if let Some(loaded) = self.apps().get_mut(&name) {
-            if let Some(ports) = &app.service.ports {
-                loaded.ports = [ports.blue, ports.green].into();
-            }
+            loaded.ports = app.service.ports.unwrap_or(loaded.ports);
             loaded.app = app;
         }
         self.keep_good_copy(&name).await;
@@ -305,6 +326,10 @@ impl<S: Services> Apps for Registry<S> {
     fn broken(&self) -> Vec<(String, String)> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.iter().map(|(app, problem)| (app.clone(), problem.clone())).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     async fn load(&self, name: &AppName, who: &str) -> Result<String, String> {

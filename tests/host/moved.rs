@@ -111,7 +111,8 @@ fn the_way_back_is_warm_and_later_in_the_store() {
     // Green, which held the way back, takes the next release.
     user::upload(&host, "three");
     user::wait_for(&host, "three is warm", |status| {
-        status["green"]["state"] == "ready" && status["green"]["release"].as_str().is_some_and(|r| r.starts_with("r3"))
+        status["green"]["state"] == "ready"
+            && status["green"]["release"].as_str().is_some_and(|r| r.starts_with("r3"))
     });
     host.sh("dorc rollback web");
     assert_eq!(host.sh("curl --silent localhost"), "one");

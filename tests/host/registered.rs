@@ -39,7 +39,8 @@ fn options_become_an_app_file() {
 fn an_app_file_is_taken_as_it_is() {
     let Some(host) = user::fresh() else { return };
     host.upload_backend("/srv/shop", "one", "ok");
-    let text = "# ours\nlisten = \"127.0.0.1:8000\"\nrelease_dir = \"/srv/shop\"\nrelease_bin = \"backend\"\n";
+    let text =
+        "# ours\nlisten = \"127.0.0.1:8000\"\nrelease_dir = \"/srv/shop\"\nrelease_bin = \"backend\"\n";
     host.write("/root/shop.toml", text, 0o644);
     host.sh("dorc register -f shop.toml");
     assert_eq!(host.sh("cat /etc/dorc/apps/shop.toml"), text.trim_end());
@@ -132,7 +133,9 @@ fn a_bad_change_is_refused_and_the_app_goes_on() {
         let refused = host.run(&format!("sed -i 's/^listen.*/{bad}/' {APP_FILE} && dorc update web"));
         refused.exits_with(1);
         assert_eq!((get(&host, "/"), host.main_pid("green-web")), ("one".into(), before), "{bad}");
-        host.sh(&format!("sed -i '/^listne\\|^plane/d; s/^listen.*/listen = 80/' {APP_FILE} && dorc update web"));
+        host.sh(&format!(
+            "sed -i '/^listne\\|^plane/d; s/^listen.*/listen = 80/' {APP_FILE} && dorc update web"
+        ));
     }
 }
 
@@ -167,7 +170,10 @@ fn a_purged_app_is_gone_with_its_releases() {
 fn gone(host: &TestHost) {
     assert_eq!(host.sh("systemctl list-unit-files --no-legend '*-web.service'; pgrep backend || true"), "");
     assert_eq!(host.sh("systemctl list-units --all --no-legend '*-web.service'"), "");
-    assert_eq!(host.sh("ss --listening --tcp --numeric --no-header; ls /run/dorc/env 2>/dev/null || true"), "");
+    assert_eq!(
+        host.sh("ss --listening --tcp --numeric --no-header; ls /run/dorc/env 2>/dev/null || true"),
+        ""
+    );
     assert_eq!(host.sh("find /etc /run /var/lib -name '*-web*' -not -path '/run/log/*'"), "");
     assert_eq!(host.sh("systemctl show dorc --property NFileDescriptorStore --value"), "0");
 }
