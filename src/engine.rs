@@ -3,6 +3,7 @@
 //! The task never waits for the world: what takes time is a job of its own that reports back with an event.
 //! One such job is under way at a time; a newer command ends it.
 
+mod adopt;
 mod offer;
 mod perform;
 mod recipe;

@@ -143,8 +143,10 @@ async fn history<A: Apps>(apps: &A, app: &str) -> Response<Body> {
 /// An empty document, a line, for each time that something changed: the watcher asks for the status then.
 fn changes<A: Apps>(apps: &A) -> Response<Body> {
     let frames = futures_util::stream::unfold(apps.changes(), |mut changes| async {
-        // The daemon outlives its watchers; without a change they are told after a while even so.
-        let _ = tokio::time::timeout(WATCH_AGAIN, changes.changed()).await;
+        // Without a change it is told after a while even so.
+        if let Ok(Err(_ended)) = tokio::time::timeout(WATCH_AGAIN, changes.changed()).await {
+            return None;
+        }
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{}\n"))), changes))
     });
     Response::new(BodyExt::boxed(StreamBody::new(frames)))

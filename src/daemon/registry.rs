@@ -1,6 +1,7 @@
 //! The loaded apps: made to agree with their files when told so.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,6 +21,9 @@ use crate::routing::tcp::{Plane, TcpRoute};
 use crate::services::Services;
 use crate::state::{AppState, History, ReadError};
 
+/// How often an address that is not there is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
 /// The loaded apps.
 pub struct Registry<S> {
     places: Places,
@@ -27,6 +31,8 @@ pub struct Registry<S> {
     services: Arc<S>,
     apps: Mutex<BTreeMap<AppName, Loaded>>,
     broken: Mutex<BTreeMap<String, String>>,
+    /// Apps whose addresses are not there yet, as those of an interface that comes up late.
+    missing: Mutex<BTreeSet<AppName>>,
     adopted: Mutex<Vec<TcpListener>>,
     /// Held by whoever loads, updates or removes, so that two can't take the same address.
     turn: tokio::sync::Mutex<()>,
@@ -60,6 +66,7 @@ impl<S: Services> Registry<S> {
             services,
             apps: Mutex::default(),
             broken: Mutex::default(),
+            missing: Mutex::default(),
             adopted: Mutex::new(adopted),
             turn: tokio::sync::Mutex::default(),
             changes: watch::Sender::new(()),
@@ -88,8 +95,9 @@ impl<S: Services> Registry<S> {
     fn note_broken(&self, app: &str, problem: Option<String>) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
+            Some(problem) if broken.get(app) == Some(&problem) => {}
             Some(problem) => {
-                tracing::error!(app, problem, "the app file could not be taken");
+                tracing::error!(app, problem, "the app could not be loaded");
                 broken.insert(app.to_owned(), problem);
             }
             None => {
@@ -136,7 +144,42 @@ impl<S: Services> Registry<S> {
             }
         };
         self.check_conflicts(&app)?;
-        self.start(app).await.map(|_| ())
+        let route = self.open(&app).map_err(|error| {
+            if error.kind() != io::ErrorKind::AddrNotAvailable {
+                return error.to_string();
+            }
+            self.missing().insert(name.clone());
+            format!("{error}; it is tried again until it is there")
+        })?;
+        self.start(app, route).await.map(|_| ())
+    }
+
+    fn missing(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
+        // Each change is a single insert or remove, so the set is sound even after a panic.
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads apps whose addresses were not there yet, once they are. Never ready.
+    pub(super) async fn load_missing(&self) {
+        loop {
+            let changed = self.changed();
+            if self.missing().is_empty() {
+                changed.await;
+                continue;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let _turn = self.turn.lock().await;
+            for name in std::mem::take(&mut *self.missing()) {
+                if self.handle(&name).is_some() || !self.places.app_file(&name).exists() {
+                    self.note_broken(name.as_str(), None);
+                } else if let Err(problem) = self.load_at_start(&name).await {
+                    self.note_broken(name.as_str(), Some(problem));
+                } else {
+                    tracing::info!(app = %name, "its address is there now");
+                    self.note_broken(name.as_str(), None);
+                }
+            }
+        }
     }
 
     async fn read(&self, file: &Path) -> Result<App, String> {
@@ -180,17 +223,19 @@ impl<S: Services> Registry<S> {
         refuse_errors(problems)
     }
 
-    /// Opens the route and starts the engine.
-    async fn start(&self, app: App) -> Result<String, String> {
-        let name = app.name.clone();
-        let state_dir = self.places.state_dir(&name);
-        let state = read_state(&state_dir).await?;
+    fn open(&self, app: &App) -> io::Result<TcpRoute> {
         let adopted = descriptors::matching(
             &mut self.adopted.lock().unwrap_or_else(PoisonError::into_inner),
             &app.listen,
         );
-        let route =
-            self.plane.open(&app.listen, app.switch.hold, adopted).map_err(|error| error.to_string())?;
+        self.plane.open(&app.listen, app.switch.hold, adopted)
+    }
+
+    /// Starts the engine.
+    async fn start(&self, app: App, route: TcpRoute) -> Result<String, String> {
+        let name = app.name.clone();
+        let state_dir = self.places.state_dir(&name);
+        let state = read_state(&state_dir).await?;
         keep_listeners(&route);
         let taken_ports =
             self.apps().values().flat_map(|loaded| Colour::BOTH.map(|colour| loaded.ports[colour])).collect();
@@ -283,7 +328,7 @@ impl<S: Services> Registry<S> {
     }
 
     /// An app file that stayed would be loaded at the next start; it is kept under another name.
-    fn put_file_away(&self, name: &AppName, purge: bool) -> std::io::Result<String> {
+    fn put_file_away(&self, name: &AppName, purge: bool) -> io::Result<String> {
         let file = self.places.app_file(name);
         if purge {
             std::fs::remove_file(&file)?;
@@ -300,7 +345,7 @@ impl<S: Services> Registry<S> {
             .into_values()
             .map(|loaded| (loaded.handle, loaded.route))
             .collect();
-        let mut ends = tokio::task::JoinSet::new();
+        let mut ends = JoinSet::new();
         for (handle, route) in loaded {
             ends.spawn(async move {
                 handle.end().await;
@@ -340,7 +385,8 @@ impl<S: Services> Apps for Registry<S> {
         let result = if self.handle(name).is_some() {
             self.take_changed(app, who).await
         } else {
-            self.start(app).await
+            let route = self.open(&app).map_err(|error| error.to_string())?;
+            self.start(app, route).await
         };
         if result.is_ok() {
             self.note_broken(name.as_str(), None);

@@ -1,6 +1,7 @@
 //! From what the intake saw, or a changed configuration, to a release that is offered to the model.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::task::{Engine, policy};
@@ -226,7 +227,7 @@ impl<R: Route, S: Services> Engine<R, S> {
 }
 
 /// The digest of a recipe and of the environment file that it names.
-async fn config_digest(recipe: &Recipe) -> Result<Digest, Failure> {
+pub(super) async fn config_digest(recipe: &Recipe) -> Result<Digest, Failure> {
     let env_file = match recipe.service.env_file.clone() {
         Some(path) => blocking({
             let path = path.clone();
@@ -253,7 +254,19 @@ pub(super) async fn fill_working_dir(store: Arc<Store>, service: &Service) -> Re
     }
     let (release, dir) = (service.release, service.working_dir.clone());
     let shown = dir.display().to_string();
-    blocking(move || store.copy_to(release, &dir))
+    let cancel = Cancel::default();
+    let cancelled = cancel.0.clone();
+    blocking(move || store.copy_to(release, &dir, &cancelled))
         .await
         .map_err(|error| Failure::because(format!("it could not be copied to {shown}: {error}")))
+}
+
+/// Keeps a copying from beginning once nobody waits for it any more.
+#[derive(Default)]
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
