@@ -3,8 +3,12 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 mod config;
+#[path = "../support/fakes.rs"]
+mod fakes;
+
 mod demo_backend;
 mod embedded;
+mod engine;
 mod health;
 mod intake;
 mod releases;
