@@ -22,6 +22,9 @@ pub trait Apps: Send + Sync + 'static {
     /// Apps whose files could not be taken when the daemon started, and why.
     fn broken(&self) -> Vec<(String, String)>;
 
+    /// Tells of each change of what is loaded, and of what an app does.
+    fn changes(&self) -> tokio::sync::watch::Receiver<()>;
+
     /// Takes in a new or changed app file: what that led to, or the problems, a line each.
     fn load(&self, app: &AppName, who: &str) -> impl Future<Output = Result<String, String>> + Send;
 

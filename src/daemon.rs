@@ -75,6 +75,7 @@ impl<S: Services> Daemon<S> {
             served = control::server::serve(listener, registry.clone()) => served?,
             () = keep_status(&registry) => {}
             () = feed_watchdog() => {}
+            () = registry.load_missing() => {}
             () = end => {}
         }
         notify(&[NotifyState::Stopping, NotifyState::Status("connections are coming to their end")]);

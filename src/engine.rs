@@ -3,18 +3,20 @@
 //! The task never waits for the world: what takes time is a job of its own that reports back with an event.
 //! One such job is under way at a time; a newer command ends it.
 
+mod adopt;
 mod offer;
 mod perform;
 mod recipe;
 mod recover;
 mod requests;
 mod task;
+mod tell;
 
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -195,6 +197,11 @@ impl Handle {
     async fn send(&self, message: Message) -> Result<(), Ended> {
         self.messages.send(message).await.map_err(|_| Ended(self.name.clone()))
     }
+}
+
+/// The time as the runtime has it, which tests may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Runs file work on a thread where it may wait.

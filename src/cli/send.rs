@@ -49,7 +49,7 @@ async fn post(
 
 fn timed_out(app: &str, limit: Duration) -> anyhow::Error {
     let limit = humantime::format_duration(limit);
-    fail(exit::BUSY, format!("{app}: not done after {limit}; it goes on, see: dorc status {app}"))
+    fail(exit::BUSY, format!("{app}: not done after {limit}; what was begun goes on, see: dorc status {app}"))
 }
 
 /// Prints an answer of which there is nothing more to say than its message.

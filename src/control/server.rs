@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, exit};
 use super::{Apps, report};
@@ -143,23 +143,16 @@ async fn history<A: Apps>(apps: &A, app: &str) -> Response<Body> {
     }
 }
 
-/// An empty line for each time that something changed: the watcher asks for the status then.
+/// An empty document, a line, for each time that something changed: the watcher asks for the status then.
 fn changes<A: Apps>(apps: &A) -> Response<Body> {
-    let (lines, body) = stream::<String>(|line| line);
-    for handle in apps.handles() {
-        let (lines, mut notices) = (lines.clone(), handle.notices());
-        tokio::spawn(async move {
-            loop {
-                let notice = tokio::time::timeout(WATCH_AGAIN, notices.recv()).await;
-                if matches!(notice, Ok(Err(broadcast::error::RecvError::Closed)))
-                    || lines.send("{}".into()).await.is_err()
-                {
-                    break;
-                }
-            }
-        });
-    }
-    body
+    let frames = futures_util::stream::unfold(apps.changes(), |mut changes| async {
+        // Without a change it is told after a while even so.
+        if let Ok(Err(_ended)) = tokio::time::timeout(WATCH_AGAIN, changes.changed()).await {
+            return None;
+        }
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{}\n"))), changes))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(frames)))
 }
 
 async fn command<A: Apps>(
@@ -254,6 +247,8 @@ async fn follow(handle: &Handle, wish: Wish, who: String, wait: bool, lines: &Li
                 let _ = lines.try_send(report::event(notice));
             },
             outcome = &mut answer => return outcome.ok(),
+            // Nobody listens any more; by the end of `answer` the engine sees that.
+            () = lines.closed() => return None,
         }
     }
 }

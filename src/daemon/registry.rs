@@ -1,6 +1,7 @@
 //! The loaded apps: made to agree with their files when told so.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,16 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::{Places, descriptors};
 use crate::config::{self, Severity};
 use crate::control::Apps;
 use crate::engine::{self, Handle};
 use crate::model::app::{App, AppName, PlaneChoice};
-use crate::model::colour::Colour;
+use crate::model::colour::{ByColour, Colour};
 use crate::routing::tcp::{Plane, TcpRoute};
 use crate::services::Services;
 use crate::state::{AppState, History, ReadError};
+
+/// How often an address that is not there is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 
 /// The loaded apps.
 pub struct Registry<S> {
@@ -26,6 +31,8 @@ pub struct Registry<S> {
     services: Arc<S>,
     apps: Mutex<BTreeMap<AppName, Loaded>>,
     broken: Mutex<BTreeMap<String, String>>,
+    /// Apps whose addresses are not there yet, as those of an interface that comes up late.
+    missing: Mutex<BTreeSet<AppName>>,
     adopted: Mutex<Vec<TcpListener>>,
     /// Held by whoever loads, updates or removes, so that two can't take the same address.
     turn: tokio::sync::Mutex<()>,
@@ -37,7 +44,18 @@ struct Loaded {
     app: App,
     handle: Handle,
     route: TcpRoute,
-    ports: HashSet<u16>,
+    ports: ByColour<u16>,
+    /// Passes on that something changed; ends with this.
+    _watcher: JoinSet<()>,
+}
+
+impl Loaded {
+    /// Its configuration with the ports that it really has, also where dorc chose them.
+    fn with_ports(&self) -> App {
+        let mut app = self.app.clone();
+        app.service.ports = Some(self.ports);
+        app
+    }
 }
 
 impl<S: Services> Registry<S> {
@@ -48,6 +66,7 @@ impl<S: Services> Registry<S> {
             services,
             apps: Mutex::default(),
             broken: Mutex::default(),
+            missing: Mutex::default(),
             adopted: Mutex::new(adopted),
             turn: tokio::sync::Mutex::default(),
             changes: watch::Sender::new(()),
@@ -61,7 +80,7 @@ impl<S: Services> Registry<S> {
 
     /// Ready when what is loaded, or what an app does, changed after this call.
     pub(super) fn changed(&self) -> impl Future<Output = ()> + use<S> {
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.changes();
         async move {
             // The sender lives as long as the daemon.
             let _ = changes.changed().await;
@@ -76,8 +95,9 @@ impl<S: Services> Registry<S> {
     fn note_broken(&self, app: &str, problem: Option<String>) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {
+            Some(problem) if broken.get(app) == Some(&problem) => {}
             Some(problem) => {
-                tracing::error!(app, problem, "the app file could not be taken");
+                tracing::error!(app, problem, "the app could not be loaded");
                 broken.insert(app.to_owned(), problem);
             }
             None => {
@@ -124,7 +144,42 @@ impl<S: Services> Registry<S> {
             }
         };
         self.check_conflicts(&app)?;
-        self.start(app).await.map(|_| ())
+        let route = self.open(&app).map_err(|error| {
+            if error.kind() != io::ErrorKind::AddrNotAvailable {
+                return error.to_string();
+            }
+            self.missing().insert(name.clone());
+            format!("{error}; it is tried again until it is there")
+        })?;
+        self.start(app, route).await.map(|_| ())
+    }
+
+    fn missing(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
+        // Each change is a single insert or remove, so the set is sound even after a panic.
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads apps whose addresses were not there yet, once they are. Never ready.
+    pub(super) async fn load_missing(&self) {
+        loop {
+            let changed = self.changed();
+            if self.missing().is_empty() {
+                changed.await;
+                continue;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let _turn = self.turn.lock().await;
+            for name in std::mem::take(&mut *self.missing()) {
+                if self.handle(&name).is_some() || !self.places.app_file(&name).exists() {
+                    self.note_broken(name.as_str(), None);
+                } else if let Err(problem) = self.load_at_start(&name).await {
+                    self.note_broken(name.as_str(), Some(problem));
+                } else {
+                    tracing::info!(app = %name, "its address is there now");
+                    self.note_broken(name.as_str(), None);
+                }
+            }
+        }
     }
 
     async fn read(&self, file: &Path) -> Result<App, String> {
@@ -145,7 +200,7 @@ impl<S: Services> Registry<S> {
             .apps()
             .values()
             .filter(|loaded| loaded.app.name != app.name)
-            .map(|loaded| loaded.app.clone())
+            .map(Loaded::with_ports)
             .collect();
         refuse_errors(config::conflicts(app, &others))?;
         match app.plane {
@@ -168,19 +223,22 @@ impl<S: Services> Registry<S> {
         refuse_errors(problems)
     }
 
-    /// Opens the route and starts the engine.
-    async fn start(&self, app: App) -> Result<String, String> {
-        let name = app.name.clone();
-        let state_dir = self.places.state_dir(&name);
-        let state = read_state(&state_dir).await?;
+    fn open(&self, app: &App) -> io::Result<TcpRoute> {
         let adopted = descriptors::matching(
             &mut self.adopted.lock().unwrap_or_else(PoisonError::into_inner),
             &app.listen,
         );
-        let route =
-            self.plane.open(&app.listen, app.switch.hold, adopted).map_err(|error| error.to_string())?;
+        self.plane.open(&app.listen, app.switch.hold, adopted)
+    }
+
+    /// Starts the engine.
+    async fn start(&self, app: App, route: TcpRoute) -> Result<String, String> {
+        let name = app.name.clone();
+        let state_dir = self.places.state_dir(&name);
+        let state = read_state(&state_dir).await?;
         keep_listeners(&route);
-        let taken_ports = self.apps().values().flat_map(|loaded| loaded.ports.clone()).collect();
+        let taken_ports =
+            self.apps().values().flat_map(|loaded| Colour::BOTH.map(|colour| loaded.ports[colour])).collect();
         let parts = engine::Parts {
             app: app.clone(),
             route: route.clone(),
@@ -197,25 +255,27 @@ impl<S: Services> Registry<S> {
             }
         };
         let ports = match handle.view().await {
-            Ok(view) => Colour::BOTH.into_iter().map(|colour| view.ports[colour]).collect(),
+            Ok(view) => view.ports,
             Err(ended) => return Err(ended.to_string()),
         };
-        self.watch(&handle);
+        let watcher = self.watch(&handle);
         self.keep_good_copy(&name).await;
-        self.apps().insert(name.clone(), Loaded { app, handle, route, ports });
+        self.apps().insert(name.clone(), Loaded { app, handle, route, ports, _watcher: watcher });
         self.changes.send_replace(());
         Ok("loaded".into())
     }
 
     /// Passes on that something changed, for the status line.
-    fn watch(&self, handle: &Handle) {
+    fn watch(&self, handle: &Handle) -> JoinSet<()> {
         let (mut notices, changes) = (handle.notices(), self.changes.clone());
-        tokio::spawn(async move {
+        let mut watcher = JoinSet::new();
+        watcher.spawn(async move {
             use tokio::sync::broadcast::error::RecvError;
             while !matches!(notices.recv().await, Err(RecvError::Closed)) {
                 changes.send_replace(());
             }
         });
+        watcher
     }
 
     async fn keep_good_copy(&self, name: &AppName) {
@@ -239,6 +299,16 @@ impl<S: Services> Registry<S> {
             return Err(format!("it is not loaded; first: dorc load {name}"));
         };
         route.listen(&app.listen, Vec::new()).map_err(|error| error.to_string())?;
+        let updated = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string());
+        let message = match updated.flatten() {
+            Ok(message) => message,
+            Err(why) => {
+                if let Err(error) = route.listen(&before, Vec::new()) {
+                    tracing::error!(app = %name, %error, "can't listen as before");
+                }
+                return Err(why);
+            }
+        };
         for address in before.iter().filter(|address| !app.listen.contains(address)) {
             descriptors::forget(*address);
         }
@@ -248,12 +318,8 @@ impl<S: Services> Registry<S> {
             }
         }
         route.set_hold(app.switch.hold);
-        let message =
-            handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())??;
         if let Some(loaded) = self.apps().get_mut(&name) {
-            if let Some(ports) = &app.service.ports {
-                loaded.ports = [ports.blue, ports.green].into();
-            }
+            loaded.ports = app.service.ports.unwrap_or(loaded.ports);
             loaded.app = app;
         }
         self.keep_good_copy(&name).await;
@@ -262,7 +328,7 @@ impl<S: Services> Registry<S> {
     }
 
     /// An app file that stayed would be loaded at the next start; it is kept under another name.
-    fn put_file_away(&self, name: &AppName, purge: bool) -> std::io::Result<String> {
+    fn put_file_away(&self, name: &AppName, purge: bool) -> io::Result<String> {
         let file = self.places.app_file(name);
         if purge {
             std::fs::remove_file(&file)?;
@@ -279,7 +345,7 @@ impl<S: Services> Registry<S> {
             .into_values()
             .map(|loaded| (loaded.handle, loaded.route))
             .collect();
-        let mut ends = tokio::task::JoinSet::new();
+        let mut ends = JoinSet::new();
         for (handle, route) in loaded {
             ends.spawn(async move {
                 handle.end().await;
@@ -307,6 +373,10 @@ impl<S: Services> Apps for Registry<S> {
         broken.iter().map(|(app, problem)| (app.clone(), problem.clone())).collect()
     }
 
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
     async fn load(&self, name: &AppName, who: &str) -> Result<String, String> {
         let _turn = self.turn.lock().await;
         let app = self.read(&self.places.app_file(name)).await?;
@@ -315,7 +385,8 @@ impl<S: Services> Apps for Registry<S> {
         let result = if self.handle(name).is_some() {
             self.take_changed(app, who).await
         } else {
-            self.start(app).await
+            let route = self.open(&app).map_err(|error| error.to_string())?;
+            self.start(app, route).await
         };
         if result.is_ok() {
             self.note_broken(name.as_str(), None);
@@ -381,7 +452,7 @@ async fn read_state(dir: &crate::state::StateDir) -> Result<AppState, String> {
         if matches!(read, Ok((_, Some(_))) | Err(ReadError::Broken { .. })) {
             reader.set_aside()?;
         }
-        Ok::<_, std::io::Error>(read)
+        Ok::<_, io::Error>(read)
     });
     match read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
         Ok((state, warning)) => {

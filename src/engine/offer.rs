@@ -1,9 +1,11 @@
 //! From what the intake saw, or a changed configuration, to a release that is offered to the model.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::task::{DORC, Engine, policy};
+use super::task::{Engine, policy};
+use super::tell::DORC;
 use super::{blocking, recipe};
 use crate::model::app::{App, Service};
 use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
@@ -22,18 +24,19 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// What became of a taken upload.
 pub(super) struct Stored {
     release: Result<Release, String>,
-    fingerprint: String,
+    fingerprint: Option<String>,
 }
 
 impl Stored {
-    pub(super) fn broke_off(error: tokio::task::JoinError) -> Self {
-        Self { release: Err(error.to_string()), fingerprint: String::new() }
+    /// The task that stored it panicked.
+    pub(super) fn broken_off(error: tokio::task::JoinError) -> Self {
+        Self { release: Err(error.to_string()), fingerprint: None }
     }
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
-    pub(super) fn watch_uploads(&mut self) {
+    pub(super) async fn watch_uploads(&mut self) {
         let upload = upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
         let started = Intake::start(
             self.store.clone(),
@@ -46,6 +49,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             Ok(intake) => self.intake = Some(intake),
             Err(error) => {
                 tracing::error!(app = %self.app.name, %error, "uploads can't be watched");
+                let failure = Failure::because(format!("uploads can't be watched: {error}"));
+                self.step(Event::Upload(Upload::Refused(None, failure))).await;
             }
         }
     }
@@ -93,7 +98,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             return self.offer_known(known).await;
         }
         self.step(Event::Upload(Upload::Incoming("it is being stored".into()))).await;
-        let id = self.state.catalogue.next_id(&whole_digest(taken.digest, config));
+        let id = self.state.catalogue.take_id(&whole_digest(taken.digest, config));
         let release = Release {
             id,
             artifact: taken.digest,
@@ -108,14 +113,14 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.storing = Some(tokio::spawn(async move {
             let published = blocking(move || store.publish(taken, id)).await;
             let release = published.map(|_| release).map_err(|error| error.to_string());
-            Stored { release, fingerprint }
+            Stored { release, fingerprint: Some(fingerprint) }
         }));
     }
 
     pub(super) async fn stored(&mut self, stored: Stored) {
         match stored.release {
             Ok(release) => {
-                self.state.fingerprint = Some(stored.fingerprint);
+                self.state.fingerprint = stored.fingerprint;
                 self.add(release, DORC).await;
             }
             Err(why) => {
@@ -155,12 +160,15 @@ impl<R: Route, S: Services> Engine<R, S> {
 
     /// Takes a changed configuration: what needs no restart at once, the rest as a new candidate.
     pub(super) async fn update(&mut self, app: App, who: &str) -> Result<String, String> {
-        let watch_again = (&app.release_dir, &app.release_bin, app.release.settle)
-            != (&self.app.release_dir, &self.app.release_bin, self.app.release.settle);
-        if let Some(ports) = app.service.ports {
-            self.ports = ports;
-            self.state.ports = Some(ports);
-        }
+        let ports = app.service.ports.unwrap_or(self.ports);
+        let recipe = recipe::of(&app, ports);
+        // Before anything is changed: a file that can't be read leaves all as it is.
+        let config = config_digest(&recipe).await.map_err(|failure| failure.reason)?;
+        let watch_again = self.intake.is_none()
+            || (&app.release_dir, &app.release_bin, app.release.settle)
+                != (&self.app.release_dir, &self.app.release_bin, self.app.release.settle);
+        self.ports = ports;
+        self.state.ports = Some(ports);
         self.step(Event::Policy(policy(&app))).await;
         self.app = Arc::new(app);
         if watch_again {
@@ -168,22 +176,25 @@ impl<R: Route, S: Services> Engine<R, S> {
                 intake.stop().await;
             }
             self.state.fingerprint = None;
-            self.watch_uploads();
+            self.watch_uploads().await;
         }
-        self.offer_reconfigured(who).await
+        self.offer_reconfigured(recipe, config, who).await
     }
 
     /// Offers the newest release's files with the configuration of now.
-    async fn offer_reconfigured(&mut self, who: &str) -> Result<String, String> {
+    async fn offer_reconfigured(
+        &mut self,
+        recipe: Recipe,
+        config: Digest,
+        who: &str,
+    ) -> Result<String, String> {
         let Some(newest) = self.state.catalogue.newest().cloned() else {
             return Ok("taken; there is no release yet".into());
         };
-        let recipe = recipe::of(&self.app, self.ports);
-        let config = config_digest(&recipe).await.map_err(|failure| failure.reason)?;
         if let Some(same) = self.state.catalogue.same(newest.artifact, config).map(|release| release.id) {
             return Ok(self.try_again(same).await);
         }
-        let id = self.state.catalogue.next_id(&whole_digest(newest.artifact, config));
+        let id = self.state.catalogue.take_id(&whole_digest(newest.artifact, config));
         let store = self.store.clone();
         let of = newest.id;
         blocking(move || store.publish_copy_of(of, id)).await.map_err(|error| error.to_string())?;
@@ -219,7 +230,7 @@ impl<R: Route, S: Services> Engine<R, S> {
 }
 
 /// The digest of a recipe and of the environment file that it names.
-async fn config_digest(recipe: &Recipe) -> Result<Digest, Failure> {
+pub(super) async fn config_digest(recipe: &Recipe) -> Result<Digest, Failure> {
     let env_file = match recipe.service.env_file.clone() {
         Some(path) => blocking({
             let path = path.clone();
@@ -246,7 +257,19 @@ pub(super) async fn fill_working_dir(store: Arc<Store>, service: &Service) -> Re
     }
     let (release, dir) = (service.release, service.working_dir.clone());
     let shown = dir.display().to_string();
-    blocking(move || store.copy_to(release, &dir))
+    let cancel = Cancel::default();
+    let cancelled = cancel.0.clone();
+    blocking(move || store.copy_to(release, &dir, &cancelled))
         .await
         .map_err(|error| Failure::because(format!("it could not be copied to {shown}: {error}")))
+}
+
+/// Keeps a copying from beginning once nobody waits for it any more.
+#[derive(Default)]
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -11,7 +11,7 @@ use crate::model::deployment::Live;
 use crate::model::release::{Recipe, Release};
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
+pub(super) const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// The part of `app` that belongs to a release, with its ports filled in.
 pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {

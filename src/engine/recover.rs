@@ -1,18 +1,26 @@
 //! What an engine does first: it finds what runs, and goes on from there.
 
+use std::time::Duration;
+
 use super::task::Engine;
 use super::{blocking, recipe};
 use crate::model::colour::Colour;
 use crate::model::deployment::{Event, Live, Phase, Standby};
+use crate::model::health::Exit;
 use crate::model::release::ReleaseId;
 use crate::routing::Route;
 use crate::services::{ServiceError, Services};
 
+/// How soon the start of the active service is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 impl<R: Route, S: Services> Engine<R, S> {
     /// Makes the world agree with what was saved: the active service first, and never a stop of it.
     pub(super) async fn recover(&mut self) {
-        self.settle_half_done_switch();
         self.agree_with_store().await;
+        self.adopt_what_runs().await;
+        self.settle_half_done_switch();
         let wanted = self.state.saved.wanted;
         if let Some(active) = self.deployment.active() {
             self.recover_active(active).await;
@@ -42,30 +50,29 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
-    /// Forgets releases whose files are gone, and deletes files that no release names.
+    /// Forgets releases whose files are gone, and makes those known that only the store has.
     async fn agree_with_store(&mut self) {
         let store = self.store.clone();
-        let known: Vec<ReleaseId> = self.state.catalogue.releases.iter().map(|release| release.id).collect();
-        let list = blocking(move || {
-            let there = store.list()?;
-            for id in there.iter().filter(|id| !known.contains(id)) {
-                store.delete(*id)?;
+        let there = match blocking(move || store.list()).await {
+            Ok(there) => there,
+            Err(error) => {
+                tracing::error!(app = %self.app.name, %error, "the release store can't be read");
+                return;
             }
-            Ok(there)
-        });
-        match list.await {
-            Ok(there) => self.state.catalogue.releases.retain(|release| there.contains(&release.id)),
-            Err(error) => tracing::error!(app = %self.app.name, %error, "the release store can't be read"),
-        }
+        };
+        let catalogue = &mut self.state.catalogue;
+        catalogue.releases.retain(|release| there.contains(&release.id));
+        let unknown: Vec<ReleaseId> =
+            there.into_iter().filter(|id| self.state.catalogue.get(*id).is_none()).collect();
+        self.adopt_releases(unknown).await;
     }
 
     /// The active service goes on as it is; only one that is not there at all is started.
     async fn recover_active(&mut self, active: Live) {
-        let Some(release) = self.release(active) else {
-            tracing::error!(app = %self.app.name, release = %active.release, "the active release is not in the store");
-            return;
-        };
-        let address = recipe::address(&release.recipe, active.colour);
+        let release = self.release(active);
+        let recipe = release.as_ref().map(|release| &release.recipe);
+        let of_now = recipe::of(&self.app, self.ports);
+        let address = recipe::address(recipe.unwrap_or(&of_now), active.colour);
         if let Err(why) = self.world.point_at(active, address).await {
             tracing::error!(app = %self.app.name, why, "the route could not be pointed at the active service");
         }
@@ -73,16 +80,29 @@ impl<R: Route, S: Services> Engine<R, S> {
         if !matches!(self.runs(active.colour).await, Ok(running) if running != Some(Some(active.release))) {
             return;
         }
+        let Some(release) = release else {
+            tracing::error!(app = %self.app.name, release = %active.release, "the active release is not in the store");
+            return;
+        };
         tracing::warn!(app = %self.app.name, colour = %active.colour, "the active service does not run; it is started");
         let dir = self.store.path(release.id);
         let service = recipe::service(&self.app, &release, active, dir);
-        let (services, app) = (self.world.services.clone(), self.app.name.clone());
+        let (services, events) = (self.world.services.clone(), self.events.0.clone());
         // Connections are held meanwhile; the engine takes commands.
-        tokio::spawn(async move {
-            if let Err(error) = services.start(&service).await {
-                tracing::error!(%app, %error, "the active service could not be started");
+        let starter = self.errands.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = services.start(&service).await {
+                let exit = match error {
+                    ServiceError::Failed(exit) => exit,
+                    other => Exit { how: other.to_string(), after: None },
+                };
+                // The engine tells of it, and only goes away together with this.
+                let _ = events.send(Event::Exited(service.id.colour, exit)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
+        self.starter = Some(starter);
     }
 
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.
@@ -105,7 +125,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     /// What runs as the service of that colour: nothing, something unknown, or a release.
-    async fn runs(&self, colour: Colour) -> Result<Option<Option<ReleaseId>>, ServiceError> {
+    pub(super) async fn runs(&self, colour: Colour) -> Result<Option<Option<ReleaseId>>, ServiceError> {
         let running = self.world.services.running(&self.service_id(colour)).await;
         if let Err(error) = &running {
             tracing::error!(app = %self.app.name, %colour, %error, "can't be asked about");

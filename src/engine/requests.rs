@@ -2,7 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use super::task::{Engine, Waiter};
+use super::task::Engine;
+use super::tell::Waiter;
 use super::{View, Wish, blocking, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
@@ -31,7 +32,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         };
         self.last_ask += 1;
         let id = self.last_ask;
-        self.waiters.insert(id, Waiter { who, what, reply });
+        self.waiters.insert(id, Waiter { who, what, reply: Some(reply) });
         match self.goal(&wish) {
             Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
             Err(why) => self.answer(id, Outcome::Refused(why)).await,
@@ -106,14 +107,14 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.record(&who, "reload", None, Some(active), "asked").await;
         let service = recipe::service(&self.app, &release, active, self.store.path(release.id));
         let services = self.world.services.clone();
-        tokio::spawn(async move {
+        self.errands.spawn(async move {
             let result = services.reload(&service).await.map_err(|error| error.to_string());
             // Whoever asked may have gone.
             let _ = reply.send(result.map(|()| format!("{} {} reloaded", active.colour, active.release)));
         });
     }
 
-    pub(super) fn view(&self, reply: oneshot::Sender<View>) {
+    pub(super) fn view(&mut self, reply: oneshot::Sender<View>) {
         let route = &self.world.route;
         let view = View {
             app: self.app.clone(),
@@ -125,7 +126,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             last_exit: self.last_exit.clone(),
         };
         let services = self.world.services.clone();
-        tokio::spawn(async move {
+        self.errands.spawn(async move {
             let mut view = view;
             for colour in Colour::BOTH {
                 let id = ServiceId { app: view.app.name.clone(), colour };
@@ -154,6 +155,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let Some((intake, _)) = self.intake.take() {
             intake.stop().await;
         }
+        self.finish_storing().await;
+        self.errands.shutdown().await;
         for colour in Colour::BOTH {
             let id = self.service_id(colour);
             self.world.services.remove(&id).await.map_err(|error| format!("{id}: {error}"))?;

@@ -6,30 +6,21 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::perform::{Question, World};
-use super::{Message, Parts, Wish, blocking, offer, recipe};
+use super::tell::{DORC, Waiter, next_gone};
+use super::{Message, Parts, Wish, blocking, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Phase, Policy};
+use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy};
 use crate::model::health::{Exit, Failure};
 use crate::model::release::{Release, Verdict};
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::store::Store;
 use crate::routing::Route;
 use crate::services::{Exited, Services};
-use crate::state::{AppState, Entry, StateDir};
-
-/// The name under which dorc's own doings stand in the history.
-pub(super) const DORC: &str = "dorc";
-
-/// Someone who waits for an answer.
-pub(super) struct Waiter {
-    pub(super) who: String,
-    pub(super) what: &'static str,
-    pub(super) reply: oneshot::Sender<Outcome>,
-}
+use crate::state::{AppState, StateDir};
 
 /// The engine of one app.
 pub(super) struct Engine<R, S> {
@@ -41,15 +32,19 @@ pub(super) struct Engine<R, S> {
     pub(super) ports: ByColour<u16>,
     pub(super) deployment: Deployment,
     pub(super) intake: Option<(Intake, mpsc::Receiver<Seen>)>,
-    pub(super) storing: Option<tokio::task::JoinHandle<offer::Stored>>,
+    pub(super) storing: Option<JoinHandle<offer::Stored>>,
     /// Switches that were asked for while an upload was being stored.
     pub(super) held: Vec<(Wish, String, oneshot::Sender<Outcome>)>,
-    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    pub(super) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     exits: broadcast::Sender<(Colour, Exit)>,
     job: Option<AbortHandle>,
+    /// What has to do with the world and is no job: ended with the engine.
+    pub(super) errands: JoinSet<()>,
+    /// The errand that starts the active service.
+    pub(super) starter: Option<AbortHandle>,
     pub(super) waiters: HashMap<AskId, Waiter>,
     /// Who wanted the move that is under way, and as what.
-    mover: (String, &'static str),
+    pub(super) mover: (String, &'static str),
     pub(super) last_ask: AskId,
     pub(super) last_exit: Option<(SystemTime, String)>,
     pub(super) ended: Option<oneshot::Sender<()>>,
@@ -81,6 +76,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             events: mpsc::channel(super::QUEUE),
             exits,
             job: None,
+            errands: JoinSet::new(),
+            starter: None,
             waiters: HashMap::new(),
             mover: (DORC.into(), "switch"),
             last_ask: 0,
@@ -93,7 +90,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut exits = self.world.services.exits(&self.app.name);
         self.recover().await;
-        self.watch_uploads();
+        self.watch_uploads().await;
         while self.ended.is_none() {
             let wake = self.deployment.wake_at();
             tokio::select! {
@@ -105,10 +102,13 @@ impl<R: Route, S: Services> Engine<R, S> {
                 Some(exited) = exits.recv() => self.exited(exited).await,
                 Some(seen) = next_seen(&mut self.intake), if self.storing.is_none() => self.seen(seen).await,
                 Some(stored) = finished(&mut self.storing) => self.stored(stored).await,
-                () = sleep_until(wake), if wake.is_some() => self.step(Event::Tick).await,
+                ask = next_gone(&mut self.waiters) => self.gone(ask).await,
+                Some(_) = self.errands.join_next() => {}
+                () = sleep_until(wake), if wake.is_some() => self.overdue().await,
             }
         }
         self.abort_job();
+        self.finish_storing().await;
         if let Some((intake, _)) = self.intake.take() {
             intake.stop().await;
         }
@@ -118,10 +118,27 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
+    /// Time is up, unless the answer is there already: after a long write both may be.
+    async fn overdue(&mut self) {
+        if let Ok(event) = self.events.1.try_recv() {
+            return self.step(event).await;
+        }
+        self.abort_job();
+        self.step(Event::Tick).await;
+    }
+
+    /// What is being stored is on the disk, or was given up, before anybody else opens the store.
+    pub(super) async fn finish_storing(&mut self) {
+        if let Some(storing) = self.storing.take() {
+            // What became of it is found when the upload is looked at again.
+            let _ = storing.await;
+        }
+    }
+
     /// One event through the model, and what comes out of it.
     pub(super) async fn step(&mut self, event: Event) {
         let mut unwritten = None;
-        for command in self.deployment.handle(event, Instant::now()) {
+        for command in self.deployment.handle(event, now()) {
             match command {
                 Command::Persist => unwritten = self.persist().await.err(),
                 Command::PointAt(ticket, live) => self.decided(ticket, live, unwritten.take()),
@@ -156,15 +173,20 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     fn start_try(&mut self, ticket: u64, live: Live) {
+        if let Some(starter) = self.starter.take() {
+            // It may be about to start what was active before, as the service that is replaced now.
+            starter.abort();
+        }
         let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
         let dir = self.store.path(release.id);
         let question = self.question(&release, live.colour);
         let service = recipe::service(&self.app, &release, live, dir);
         let (world, store) = (self.world.clone(), self.store.clone());
-        let exits = self.exits.subscribe();
+        let exits = self.exits.clone();
         self.start_job(async move {
             let result = match offer::fill_working_dir(store, &service).await {
-                Ok(()) => world.bring_up(&service, &question, exits).await,
+                // Ends that are told until now were those of the service before.
+                Ok(()) => world.bring_up(&service, &question, exits.subscribe()).await,
                 Err(failure) => Err(failure),
             };
             match result {
@@ -198,7 +220,10 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     fn start_move(&mut self, ticket: u64, live: Live) {
-        let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
+        let Some(release) = self.release(live) else {
+            let why = format!("the release store does not have {}", live.release);
+            return self.start_job(async move { Event::NotMoved(ticket, why) });
+        };
         let address = recipe::address(&release.recipe, live.colour);
         let world = self.world.clone();
         self.mover = self.find_mover();
@@ -257,90 +282,30 @@ impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn persist(&mut self) -> io::Result<()> {
         self.state.saved = self.deployment.saved();
         let superfluous = self.state.catalogue.superfluous(self.app.release.keep, &self.deployment.held());
+        let mut state = self.state.clone();
         for release in &superfluous {
-            self.state.catalogue.forget(*release);
+            state.catalogue.forget(*release);
         }
-        let (dir, state, store) = (self.state_dir.clone(), self.state.clone(), self.store.clone());
+        let (dir, store, catalogue) = (self.state_dir.clone(), self.store.clone(), state.catalogue.clone());
+        let app = self.app.name.clone();
         let written = blocking(move || {
             dir.write(&state)?;
-            superfluous.into_iter().try_for_each(|release| store.delete(release))
+            // Nothing depends on it: what stays is deleted at the next start.
+            for release in superfluous {
+                if let Err(error) = store.delete(release) {
+                    tracing::warn!(%app, %release, %error, "could not be deleted");
+                }
+            }
+            Ok(())
         })
         .await;
-        if let Err(error) = &written {
-            tracing::error!(app = %self.app.name, %error, "the state could not be written");
+        match &written {
+            Ok(()) => self.state.catalogue = catalogue,
+            Err(error) => {
+                tracing::error!(app = %self.app.name, %error, "the state could not be written");
+            }
         }
         written
-    }
-
-    pub(super) async fn tell(&mut self, notice: Notice) {
-        let app = &self.app.name;
-        match &notice {
-            Notice::Moved { from, to } => {
-                tracing::info!(%app, to = %to.release, colour = %to.colour, "traffic moved");
-                let (who, what) = self.mover.clone();
-                self.record(&who, what, *from, Some(*to), "done").await;
-            }
-            Notice::Failed(live, failure) => {
-                tracing::warn!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not ready");
-                self.record(DORC, "try", None, Some(*live), &failure.reason).await;
-            }
-            Notice::ActiveExited(live, exit) => {
-                tracing::error!(%app, colour = %live.colour, release = %live.release, %exit, "the active service ended by itself; it is started again");
-                self.last_exit = Some((SystemTime::now(), exit.to_string()));
-                self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
-            }
-            _ => {}
-        }
-        // Nobody may be watching.
-        let _ = self.world.notices.send(notice);
-    }
-
-    /// Who wants the switch that is under way, and as what.
-    fn find_mover(&self) -> (String, &'static str) {
-        let asks = match self.deployment.phase() {
-            Phase::Switching { asks, .. } => asks.as_slice(),
-            _ => &[],
-        };
-        asks.iter()
-            .find_map(|ask| self.waiters.get(&ask.id))
-            .map_or_else(|| (DORC.to_owned(), "switch"), |waiter| (waiter.who.clone(), waiter.what))
-    }
-
-    pub(super) async fn record(
-        &self,
-        who: &str,
-        what: &str,
-        from: Option<Live>,
-        to: Option<Live>,
-        result: &str,
-    ) {
-        let name = |live: Live| format!("{} {}", live.colour, live.release);
-        let entry = Entry {
-            when: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            who: who.to_owned(),
-            what: what.to_owned(),
-            from: from.map(name),
-            to: to.map(name),
-            result: result.to_owned(),
-        };
-        let history = self.state_dir.history();
-        if let Err(error) = blocking(move || history.append(&entry)).await {
-            tracing::error!(app = %self.app.name, %error, "the history could not be written");
-        }
-    }
-
-    pub(super) async fn answer(&mut self, ask: AskId, outcome: Outcome) {
-        let Some(waiter) = self.waiters.remove(&ask) else { return };
-        let refused = match &outcome {
-            Outcome::Done { .. } => None,
-            Outcome::Refused(why) | Outcome::Superseded(why) | Outcome::Busy(why) => Some(why.clone()),
-            Outcome::NotHealthy { failure, .. } => Some(failure.reason.clone()),
-        };
-        if let Some(why) = refused {
-            self.record(&waiter.who, waiter.what, self.deployment.active(), None, &why).await;
-        }
-        // Whoever asked may have gone.
-        let _ = waiter.reply.send(outcome);
     }
 
     async fn exited(&mut self, exited: Exited) {
@@ -371,16 +336,22 @@ pub(super) fn policy(app: &App) -> Policy {
 
 async fn next_seen(intake: &mut Option<(Intake, mpsc::Receiver<Seen>)>) -> Option<Seen> {
     match intake {
-        Some((_, seen)) => seen.recv().await,
+        Some((_, seen)) => match seen.recv().await {
+            Some(seen) => Some(seen),
+            None => {
+                *intake = None;
+                Some(Seen::Failed("the release directory can't be watched any more".into()))
+            }
+        },
         None => None,
     }
 }
 
-async fn finished(storing: &mut Option<tokio::task::JoinHandle<offer::Stored>>) -> Option<offer::Stored> {
+async fn finished(storing: &mut Option<JoinHandle<offer::Stored>>) -> Option<offer::Stored> {
     let handle = storing.as_mut()?;
     let stored = handle.await;
     *storing = None;
-    Some(stored.unwrap_or_else(offer::Stored::broke_off))
+    Some(stored.unwrap_or_else(offer::Stored::broken_off))
 }
 
 async fn sleep_until(wake: Option<Instant>) {

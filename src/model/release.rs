@@ -159,10 +159,10 @@ impl Catalogue {
         self.releases.last()
     }
 
-    /// The name that the next release with this digest gets.
-    #[must_use]
-    pub const fn next_id(&self, digest: &Digest) -> ReleaseId {
-        ReleaseId::new(self.last_number + 1, digest)
+    /// The name that the next release with this digest gets; no other one gets its number.
+    pub const fn take_id(&mut self, digest: &Digest) -> ReleaseId {
+        self.last_number += 1;
+        ReleaseId::new(self.last_number, digest)
     }
 
     /// Adds a release that the store holds now.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::copy::{Copy, mode};
 use super::listing::Listing;
@@ -19,6 +20,8 @@ pub(super) const SYNCED_ONE_BY_ONE: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// Held while a working directory is filled, so that it never gets two releases at once.
+    copying: Mutex<()>,
 }
 
 impl Store {
@@ -35,7 +38,7 @@ impl Store {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok(Self { dir: dir.to_owned(), copying: Mutex::default() })
     }
 
     /// Copies `upload` as it is now and hashes the copy. Nothing of it is run, and nothing is published yet.
@@ -117,8 +120,12 @@ impl Store {
     /// running; what is there and not in the release stays.
     ///
     /// # Errors
-    /// Some of it may be there then.
-    pub fn copy_to(&self, id: ReleaseId, working_dir: &Path) -> io::Result<()> {
+    /// Some of it may be there then; none if it was `cancelled` before its turn came.
+    pub fn copy_to(&self, id: ReleaseId, working_dir: &Path, cancelled: &AtomicBool) -> io::Result<()> {
+        let _turn = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         working_dir::copy(&self.path(id), working_dir)
     }
 

@@ -45,8 +45,8 @@ pub fn upload(host: &TestHost, app: &str, version: &str, behaviour: &str) {
 
 /// Registers an app by its app file; the whole answer.
 pub fn register(host: &TestHost, app: &str, text: &str) -> Output {
-    host.write(&format!("/root/{app}.toml"), text, 0o644);
-    host.run(&format!("dorc register -f /root/{app}.toml"))
+    host.write(&format!("/home/{app}.toml"), text, 0o644);
+    host.run(&format!("dorc register -f /home/{app}.toml"))
 }
 
 /// `dorc switch`, which must succeed.

@@ -13,14 +13,14 @@ struct Program {
 /// Registered, given a new release, switched and rolled back under traffic, without a request lost.
 fn goes_there_and_back(program: &Program) {
     let Some(host) = apps::boot() else { return };
-    host.write("/root/upload", format!("set -e; mkdir -p /srv/app; cd /srv/app\n{}", program.upload), 0o644);
-    host.sh("sh /root/upload one");
+    host.write("/home/upload", format!("set -e; mkdir -p /srv/app; cd /srv/app\n{}", program.upload), 0o644);
+    host.sh("sh /home/upload one");
     let text = format!("listen = 8080\nrelease_dir = \"/srv/app\"\n{}\n{QUICK}", program.file);
     apps::register(&host, "app", &text).success();
     assert_eq!(apps::get(&host, 8080), "one");
     let traffic = Traffic::start(&host, 8080, "one,two");
 
-    host.sh("sh /root/upload two");
+    host.sh("sh /home/upload two");
     apps::switch(&host, "app");
     assert_eq!(apps::get(&host, 8080), "two");
     host.sh("dorc rollback app");
@@ -130,12 +130,12 @@ fn redis_answers_all_of_a_pipeline_across_a_switch() {
         [health]\ncommand = \"/usr/bin/redis-cli -p {port} ping\"\n\
         [switch]\ndrain = \"30s\"\n[release]\nsettle = \"200ms\"\n";
     apps::register(&host, "cache", text).success();
-    host.write("/root/pipeline.py", PIPELINE, 0o644);
+    host.write("/home/pipeline.py", PIPELINE, 0o644);
     host.write("/srv/cache/redis.conf", "save \"\"\n# two\n", 0o644);
     apps::await_status(&host, "cache", "/state", "ready to switch");
     let old_run = host.sh("redis-cli -p 6380 info server | grep run_id");
 
-    let client = host.spawn("python3 /root/pipeline.py");
+    let client = host.spawn("python3 /home/pipeline.py");
     client.wait_for("connected", apps::SOON);
     let switched = host.run("dorc switch cache");
 

@@ -4,10 +4,10 @@
 mod host;
 
 mod apps;
-mod foreign;
 mod at_rest;
 mod broken;
 mod drain;
+mod foreign;
 mod harness;
 mod hostile;
 mod install;
@@ -15,10 +15,10 @@ mod killed;
 mod load;
 mod moved;
 mod programs;
-mod refusals;
 mod reboot;
+mod refusals;
 mod registered;
-mod under_load;
 mod together;
+mod under_load;
 mod uploads;
 mod user;

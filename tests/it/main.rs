@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers, too")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
+#[path = "../support/fakes.rs"]
+mod fakes;
+
 mod config;
 mod demo;
 mod demo_backend;
 mod embedded;
+mod engine;
 mod health;
 mod intake;
 mod register;

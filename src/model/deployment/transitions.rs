@@ -22,7 +22,7 @@ impl Deployment {
             Event::Offered(release) => self.upload_offered(release, now, &mut out),
             Event::Upload(upload) => self.upload_changed(upload, now, &mut out),
             Event::Asked(ask) => self.asked(ask, now, &mut out),
-            Event::Gone(id) => self.gone(id),
+            Event::Gone(id) => self.gone(id, &mut out),
             Event::Ready(ticket, answer) => self.ready(ticket, answer, now, &mut out),
             Event::NotReady(ticket, failure) => self.not_ready(ticket, failure, now, &mut out),
             Event::Moved(ticket) => self.moved(ticket, now, &mut out),
@@ -379,9 +379,13 @@ impl Deployment {
         }
     }
 
-    /// Forgets someone who went away; what was asked for goes on.
-    fn gone(&mut self, id: AskId) {
-        self.patient.retain(|ask| ask.id != id);
+    /// Someone went away: what was not begun for him is not begun, what was goes on.
+    fn gone(&mut self, id: AskId, out: &mut Commands) {
+        for waiting in [&mut self.patient, &mut self.later] {
+            let gone = waiting.extract_if(.., |ask| ask.id == id);
+            let why = "whoever asked went away before anything was begun";
+            out.extend(gone.map(|ask| done(ask, Outcome::Refused(why.into()))));
+        }
     }
 }
 

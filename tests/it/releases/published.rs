@@ -92,7 +92,7 @@ fn a_working_dir_gets_the_release_and_keeps_its_own() {
     symlink("assets/a", place.at("link")).unwrap();
     let (id, _) = place.publish(1);
     let dir = place.root.path().join("work");
-    place.store.copy_to(id, &dir).unwrap();
+    place.store.copy_to(id, &dir, &AtomicBool::new(false)).unwrap();
     fs::write(dir.join("user.db"), "data").unwrap();
     fs::write(dir.join("assets/a"), "old").unwrap();
     fs::write(dir.join(".web.dorc-new"), "debris").unwrap();
@@ -103,7 +103,7 @@ fn a_working_dir_gets_the_release_and_keeps_its_own() {
             other => break other.unwrap(),
         }
     };
-    let copied = place.store.copy_to(id, &dir);
+    let copied = place.store.copy_to(id, &dir, &AtomicBool::new(false));
     let alive = running.try_wait().unwrap().is_none();
     running.kill().unwrap();
     running.wait().unwrap();
@@ -123,7 +123,7 @@ fn a_working_dirs_symlinks_are_not_written_through() {
     fs::create_dir(&dir).unwrap();
     fs::create_dir(&outside).unwrap();
     symlink(&outside, dir.join("assets")).unwrap();
-    let error = place.store.copy_to(id, &dir).unwrap_err().to_string();
+    let error = place.store.copy_to(id, &dir, &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("work/assets"), "{error}");
     assert_eq!(names(&outside), Vec::<String>::new());
 }

@@ -1,0 +1,139 @@
+//! Who is told of what: those who wait, those who watch, the log and the history.
+
+use std::collections::HashMap;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::blocking;
+use super::task::Engine;
+use crate::model::deployment::{AskId, Event, Live, Notice, Outcome, Phase};
+use crate::model::release::{Release, ReleaseId, Verdict};
+use crate::routing::Route;
+use crate::services::Services;
+use crate::state::Entry;
+
+/// The name under which dorc's own doings stand in the history.
+pub(super) const DORC: &str = "dorc";
+
+/// Ends that follow each other sooner than this are one crash loop, and one line of the history.
+const CRASH_LOOP: Duration = Duration::from_secs(60);
+
+/// Someone who waits for an answer.
+pub(super) struct Waiter {
+    pub(super) who: String,
+    pub(super) what: &'static str,
+    /// Where the answer goes; `None`: whoever asked went away.
+    pub(super) reply: Option<oneshot::Sender<Outcome>>,
+}
+
+/// The next of those who wait that went away.
+pub(super) async fn next_gone(waiters: &mut HashMap<AskId, Waiter>) -> AskId {
+    std::future::poll_fn(|context| {
+        let mut waiting = waiters.iter_mut();
+        let gone = waiting.find_map(|(id, waiter)| {
+            let reply = waiter.reply.as_mut()?;
+            reply.poll_closed(context).is_ready().then_some(*id)
+        });
+        gone.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+impl<R: Route, S: Services> Engine<R, S> {
+    pub(super) async fn tell(&mut self, notice: Notice) {
+        let app = &self.app.name;
+        match &notice {
+            Notice::Moved { from, to } => {
+                tracing::info!(%app, to = %to.release, colour = %to.colour, "traffic moved");
+                let (who, what) = self.mover.clone();
+                self.record(&who, what, *from, Some(*to), "done").await;
+            }
+            Notice::Failed(live, failure) => {
+                tracing::warn!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not ready");
+                self.record(DORC, "try", None, Some(*live), &failure.reason).await;
+            }
+            Notice::ActiveExited(live, exit) => {
+                tracing::error!(%app, colour = %live.colour, release = %live.release, %exit, "the active service ended by itself; it is started again");
+                let now = SystemTime::now();
+                let before = self.last_exit.replace((now, exit.to_string()));
+                let since = before.and_then(|(before, _)| now.duration_since(before).ok());
+                if since.is_none_or(|since| since > CRASH_LOOP) {
+                    self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
+                }
+            }
+            Notice::Ready(live, _) => self.pardon(live.release),
+            _ => {}
+        }
+        // Nobody may be watching.
+        let _ = self.world.notices.send(notice);
+    }
+
+    /// A release that was called bad and got ready when it was tried again is not bad any more.
+    fn pardon(&mut self, release: ReleaseId) {
+        let release = self.state.catalogue.get(release);
+        if let Some(Release { id, verdict: Verdict::Failed(_), .. }) = release {
+            let id = *id;
+            self.state.catalogue.judge(id, Verdict::Untried);
+        }
+    }
+
+    /// Who wants the switch that is under way, and as what.
+    pub(super) fn find_mover(&self) -> (String, &'static str) {
+        let asks = match self.deployment.phase() {
+            Phase::Switching { asks, .. } => asks.as_slice(),
+            _ => &[],
+        };
+        asks.iter()
+            .find_map(|ask| self.waiters.get(&ask.id))
+            .map_or_else(|| (DORC.to_owned(), "switch"), |waiter| (waiter.who.clone(), waiter.what))
+    }
+
+    pub(super) async fn record(
+        &self,
+        who: &str,
+        what: &str,
+        from: Option<Live>,
+        to: Option<Live>,
+        result: &str,
+    ) {
+        let name = |live: Live| format!("{} {}", live.colour, live.release);
+        let entry = Entry {
+            when: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            who: who.to_owned(),
+            what: what.to_owned(),
+            from: from.map(name),
+            to: to.map(name),
+            result: result.to_owned(),
+        };
+        let history = self.state_dir.history();
+        if let Err(error) = blocking(move || history.append(&entry)).await {
+            tracing::error!(app = %self.app.name, %error, "the history could not be written");
+        }
+    }
+
+    pub(super) async fn answer(&mut self, ask: AskId, outcome: Outcome) {
+        let Some(waiter) = self.waiters.remove(&ask) else { return };
+        let refused = match &outcome {
+            Outcome::Done { .. } => None,
+            Outcome::Refused(why) | Outcome::Superseded(why) | Outcome::Busy(why) => Some(why.clone()),
+            Outcome::NotHealthy { failure, .. } => Some(failure.reason.clone()),
+        };
+        if let Some(why) = refused {
+            self.record(&waiter.who, waiter.what, self.deployment.active(), None, &why).await;
+        }
+        if let Some(reply) = waiter.reply {
+            // It may have gone in this moment.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Whoever asked went away; what has begun goes on.
+    pub(super) async fn gone(&mut self, ask: AskId) {
+        if let Some(waiter) = self.waiters.get_mut(&ask) {
+            waiter.reply = None;
+        }
+        self.step(Event::Gone(ask)).await;
+    }
+}

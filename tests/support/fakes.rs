@@ -1,0 +1,216 @@
+//! Stand-ins for the two seams, in memory. `tests/contract` runs the same cases over them as over the real ones.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dorc::model::app::{AppName, Service, ServiceId};
+use dorc::model::colour::{ByColour, Colour};
+use dorc::model::health::Exit;
+use dorc::model::release::ReleaseId;
+use dorc::routing::{Route, Target, Which};
+use dorc::services::{Exited, Running, ServiceError, Services};
+use tokio::sync::mpsc;
+
+/// A route without sockets. Its clones are the same route, so it can outlive an engine.
+#[derive(Clone, Default)]
+pub struct FakeRoute(Arc<Mutex<RouteState>>);
+
+#[derive(Default)]
+struct RouteState {
+    target: Option<Target>,
+    open: ByColour<Vec<(u64, bool)>>,
+    number: u64,
+    hangs: bool,
+}
+
+impl FakeRoute {
+    fn state(&self) -> MutexGuard<'_, RouteState> {
+        self.0.lock().unwrap()
+    }
+
+    /// A client comes; `busy`: it waits for an answer. `None`: it is held.
+    pub fn connect(&self, busy: bool) -> Option<FakeClient> {
+        let mut state = self.state();
+        let colour = state.target?.colour;
+        state.number += 1;
+        let number = state.number;
+        state.open[colour].push((number, busy));
+        Some(FakeClient { route: self.clone(), colour, number })
+    }
+
+    /// From now on it does not do what it is told, and does not answer.
+    pub fn hang(&self, hangs: bool) {
+        self.state().hangs = hangs;
+    }
+}
+
+/// A connection through a [`FakeRoute`]; dropping it closes it.
+pub struct FakeClient {
+    route: FakeRoute,
+    colour: Colour,
+    number: u64,
+}
+
+impl FakeClient {
+    pub fn is_open(&self) -> bool {
+        self.route.state().open[self.colour].iter().any(|(number, _)| *number == self.number)
+    }
+}
+
+impl Drop for FakeClient {
+    fn drop(&mut self) {
+        self.route.state().open[self.colour].retain(|(number, _)| *number != self.number);
+    }
+}
+
+impl Route for FakeRoute {
+    async fn point_at(&self, target: Option<Target>) -> io::Result<()> {
+        if self.state().hangs {
+            std::future::pending::<()>().await;
+        }
+        self.state().target = target;
+        Ok(())
+    }
+
+    fn pointing_at(&self) -> Option<Target> {
+        self.state().target
+    }
+
+    fn open_connections(&self, colour: Colour) -> usize {
+        self.state().open[colour].len()
+    }
+
+    fn close(&self, colour: Colour, which: Which) -> usize {
+        let open = &mut self.state().open[colour];
+        let before = open.len();
+        open.retain(|(_, busy)| *busy && which != Which::All);
+        before - open.len()
+    }
+}
+
+/// Runs services in memory. What a service does stands in the file `behaviour` of its release: nothing special,
+/// `exit 3` at its start, `deaf` (it listens on no port), or `hang` (its start does not end). A program that
+/// is not there can't be started. It outlives engines, as systemd does.
+#[derive(Default)]
+pub struct FakeServices(Mutex<Machine>);
+
+#[derive(Default)]
+struct Machine {
+    running: HashMap<ServiceId, Process>,
+    listeners: HashMap<AppName, Vec<mpsc::Sender<Exited>>>,
+    calls: Vec<String>,
+    reloads: usize,
+}
+
+struct Process {
+    release: ReleaseId,
+    env: Vec<(String, String)>,
+    port: Option<TcpListener>,
+    restarts: u32,
+}
+
+impl FakeServices {
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap()
+    }
+
+    /// What was started, stopped and removed, in order: `start green-web r1-3f9a2c1`.
+    pub fn calls(&self) -> Vec<String> {
+        self.machine().calls.clone()
+    }
+
+    /// The value that a running service has for a variable.
+    pub fn env(&self, id: &ServiceId, name: &str) -> Option<String> {
+        let machine = self.machine();
+        let env = &machine.running.get(id)?.env;
+        env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    /// The service ends by itself; its supervisor starts it again.
+    pub fn crash(&self, id: &ServiceId) {
+        let mut machine = self.machine();
+        if let Some(process) = machine.running.get_mut(id) {
+            process.restarts += 1;
+            let exit = Exit { how: "killed by SIGKILL".into(), after: None };
+            for listener in machine.listeners.get(&id.app).into_iter().flatten() {
+                let _ = listener.try_send(Exited { id: id.clone(), exit: exit.clone() });
+            }
+        }
+    }
+
+    /// The host goes down: nothing runs any more, and nobody is told.
+    pub fn power_off(&self) {
+        self.machine().running.clear();
+    }
+
+    fn end(&self, id: &ServiceId, verb: &str) {
+        let mut machine = self.machine();
+        machine.calls.push(format!("{verb} {id}"));
+        machine.running.remove(id);
+    }
+}
+
+impl Services for FakeServices {
+    async fn start(&self, service: &Service) -> Result<(), ServiceError> {
+        self.machine().running.remove(&service.id);
+        self.machine().calls.push(format!("start {} {}", service.id, service.release));
+        let failed = |how: &str| ServiceError::Failed(Exit { how: how.into(), after: None });
+        if !std::path::Path::new(&service.start[0]).exists() {
+            return Err(failed("it can't be executed"));
+        }
+        let behaviour = fs::read_to_string(service.dir.join("behaviour")).unwrap_or_default();
+        match behaviour.trim() {
+            "hang" => std::future::pending::<()>().await,
+            "exit 3" => return Err(failed("exit status 3")),
+            _ => {}
+        }
+        let port = (behaviour.trim() != "deaf").then(|| service.env.get("PORT")).flatten();
+        let port = port.and_then(|port| TcpListener::bind(("127.0.0.1", port.parse().unwrap())).ok());
+        let env = service.env.clone().into_iter().collect();
+        let process = Process { release: service.release, env, port, restarts: 0 };
+        self.machine().running.insert(service.id.clone(), process);
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.end(id, "stop");
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.end(id, "remove");
+        Ok(())
+    }
+
+    async fn reload(&self, _: &Service) -> Result<(), ServiceError> {
+        self.machine().reloads += 1;
+        Ok(())
+    }
+
+    async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
+        Ok(self.machine().running.get(id).map(|process| Running {
+            release: Some(process.release),
+            main_pid: Some(std::process::id()),
+            restarts: process.restarts,
+        }))
+    }
+
+    fn exits(&self, app: &AppName) -> mpsc::Receiver<Exited> {
+        let (sender, receiver) = mpsc::channel(16);
+        self.machine().listeners.entry(app.clone()).or_default().push(sender);
+        receiver
+    }
+
+    async fn last_lines(&self, id: &ServiceId, _: usize) -> Vec<String> {
+        vec![format!("{id} speaks")]
+    }
+
+    async fn listening_ports(&self, id: &ServiceId) -> Vec<u16> {
+        let machine = self.machine();
+        let port = machine.running.get(id).and_then(|process| process.port.as_ref());
+        port.map(|port| port.local_addr().unwrap().port()).into_iter().collect()
+    }
+}
