@@ -1,6 +1,7 @@
 //! The daemon: the only place that wires.
 
 mod descriptors;
+mod files;
 pub mod local;
 mod places;
 mod registry;

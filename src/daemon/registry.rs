@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::files::{read_state, refuse_errors};
 use super::{Places, descriptors};
-use crate::config::{self, Severity};
+use crate::config::{self};
 use crate::control::Apps;
 use crate::engine::{self, Handle};
 use crate::model::app::{App, AppName, PlaneChoice};
 use crate::model::colour::{ByColour, Colour};
 use crate::routing::tcp::{Plane, TcpRoute};
 use crate::services::Services;
-use crate::state::{AppState, History, ReadError};
+use crate::state::History;
 
 /// How often an address that is not there is tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
@@ -108,7 +108,7 @@ impl<S: Services> Registry<S> {
 
     /// Loads all app files; a bad one spoils only its own app.
     pub(super) async fn load_all(&self) {
-        for path in app_files(&self.places.apps) {
+        for path in self.places.app_files() {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let name = match AppName::new(&stem) {
                 Ok(name) => name,
@@ -131,11 +131,11 @@ impl<S: Services> Registry<S> {
     /// Loads an app with its file, or with the last one that was right if it no longer is.
     async fn load_at_start(&self, name: &AppName) -> Result<(), String> {
         let file = self.places.app_file(name);
-        let app = match self.read(&file).await {
+        let app = match self.places.read(&file).await {
             Ok(app) => app,
             Err(problems) => {
                 let good = self.places.last_good_file(name);
-                let app = self.read(&good).await.map_err(|_| problems.clone())?;
+                let app = self.places.read(&good).await.map_err(|_| problems.clone())?;
                 self.note_broken(
                     name.as_str(),
                     Some(format!("{problems}\nUntil it is mended the configuration before it is used.")),
@@ -179,19 +179,6 @@ impl<S: Services> Registry<S> {
                     self.note_broken(name.as_str(), None);
                 }
             }
-        }
-    }
-
-    async fn read(&self, file: &Path) -> Result<App, String> {
-        let (file, base) = (file.to_owned(), self.places.base.clone());
-        let loaded = tokio::task::spawn_blocking(move || config::load(&file, base.as_deref())).await;
-        match loaded {
-            Ok(Ok(loaded)) => {
-                loaded.notes.iter().for_each(|note| tracing::warn!("{note}"));
-                Ok(loaded.app)
-            }
-            Ok(Err(problems)) => Err(lines(&problems)),
-            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -259,7 +246,7 @@ impl<S: Services> Registry<S> {
             Err(ended) => return Err(ended.to_string()),
         };
         let watcher = self.watch(&handle);
-        self.keep_good_copy(&name).await;
+        self.places.keep_good_copy(&name).await;
         self.apps().insert(name.clone(), Loaded { app, handle, route, ports, _watcher: watcher });
         self.changes.send_replace(());
         Ok("loaded".into())
@@ -276,17 +263,6 @@ impl<S: Services> Registry<S> {
             }
         });
         watcher
-    }
-
-    async fn keep_good_copy(&self, name: &AppName) {
-        let (file, copy) = (self.places.app_file(name), self.places.last_good_file(name));
-        let copied = tokio::task::spawn_blocking(move || {
-            let new = copy.with_extension("toml.new");
-            std::fs::copy(file, &new).and_then(|_| std::fs::rename(new, copy))
-        });
-        if let Ok(Err(error)) = copied.await {
-            tracing::warn!(app = %name, %error, "no copy of the app file could be kept");
-        }
     }
 
     async fn take_changed(&self, app: App, who: &str) -> Result<String, String> {
@@ -322,21 +298,9 @@ impl<S: Services> Registry<S> {
             loaded.ports = app.service.ports.unwrap_or(loaded.ports);
             loaded.app = app;
         }
-        self.keep_good_copy(&name).await;
+        self.places.keep_good_copy(&name).await;
         self.changes.send_replace(());
         Ok(message)
-    }
-
-    /// An app file that stayed would be loaded at the next start; it is kept under another name.
-    fn put_file_away(&self, name: &AppName, purge: bool) -> io::Result<String> {
-        let file = self.places.app_file(name);
-        if purge {
-            std::fs::remove_file(&file)?;
-            return Ok("removed, with its releases and its app file".into());
-        }
-        let kept = file.with_extension("toml.removed");
-        std::fs::rename(&file, &kept)?;
-        Ok(format!("removed; its app file is {} now, its releases were kept", kept.display()))
     }
 
     /// Ends everything in this process: connections get so long to finish; services go on.
@@ -379,7 +343,7 @@ impl<S: Services> Apps for Registry<S> {
 
     async fn load(&self, name: &AppName, who: &str) -> Result<String, String> {
         let _turn = self.turn.lock().await;
-        let app = self.read(&self.places.app_file(name)).await?;
+        let app = self.places.read(&self.places.app_file(name)).await?;
         self.check_conflicts(&app)?;
         self.check_host(&app).await?;
         let result = if self.handle(name).is_some() {
@@ -417,7 +381,7 @@ impl<S: Services> Apps for Registry<S> {
         self.note_broken(name.as_str(), None);
         tracing::info!(app = %name, who, purge, "removed");
         self.changes.send_replace(());
-        self.put_file_away(name, purge).map_err(|error| {
+        self.places.put_away(name, purge).map_err(|error| {
             format!("removed, but its app file is still there and would be loaded again: {error}")
         })
     }
@@ -434,56 +398,9 @@ impl<S: Services> Apps for Registry<S> {
     }
 }
 
-/// The app files of a folder, by name.
-fn app_files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
-        .unwrap_or_default();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    files.sort();
-    files
-}
-
-/// Reads the state of an app. Broken state is put aside, and the app begins anew rather than not at all.
-async fn read_state(dir: &crate::state::StateDir) -> Result<AppState, String> {
-    let reader = dir.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let read = reader.read();
-        if matches!(read, Ok((_, Some(_))) | Err(ReadError::Broken { .. })) {
-            reader.set_aside()?;
-        }
-        Ok::<_, io::Error>(read)
-    });
-    match read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
-        Ok((state, warning)) => {
-            if let Some(warning) = warning {
-                tracing::error!("{warning}");
-            }
-            Ok(state)
-        }
-        Err(ReadError::Missing) => Ok(AppState::default()),
-        Err(error) => {
-            tracing::error!(%error, "the state is lost; the app begins anew");
-            Ok(AppState::default())
-        }
-    }
-}
-
 fn keep_listeners(route: &TcpRoute) {
     for (address, socket) in route.listeners() {
         let socket: OwnedFd = socket;
         descriptors::keep(address, &socket);
     }
-}
-
-/// Refuses on errors, warns of the rest.
-fn refuse_errors(problems: Vec<config::Problem>) -> Result<(), String> {
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        problems.into_iter().partition(|problem| problem.severity == Severity::Error);
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    if errors.is_empty() { Ok(()) } else { Err(lines(&errors)) }
-}
-
-fn lines(problems: &[config::Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

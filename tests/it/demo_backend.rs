@@ -89,7 +89,7 @@ async fn it_serves_and_finishes_what_it_was_asked() {
         client.read_to_string(&mut rest).await.unwrap();
         assert!(rest.starts_with("HTTP/1.1 200 OK") && rest.ends_with("1.0\n"), "{rest}");
     }
-    assert!(TcpStream::connect(address).await.is_err());
+    assert_eq!(services.running(&service.id).await.unwrap(), None);
 }
 
 #[tokio::test]

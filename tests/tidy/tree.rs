@@ -48,9 +48,11 @@ pub fn machine_paths(path: &str, text: &str) -> Vec<String> {
         let mut found = line.match_indices(wanted);
         found.any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.' || c == '}'))
     };
+    // In a test host, root's home is a place like any other.
+    let allowed = if path.starts_with("tests/host/") { PATHS[1] } else { "" };
     let mut wrongs = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        for wanted in PATHS.into_iter().filter(|wanted| is_machine_path(line, wanted)) {
+        for wanted in PATHS.into_iter().filter(|wanted| *wanted != allowed && is_machine_path(line, wanted)) {
             wrongs.push(format!("{path}:{}: `{wanted}` is a path of one machine", number + 1));
         }
     }
