@@ -4,6 +4,7 @@
 mod host;
 
 mod apps;
+mod files;
 mod foreign;
 mod at_rest;
 mod broken;
