@@ -25,11 +25,19 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let daemon = context.client.get::<api::Status>("/v1/apps").await;
     let whole = options.files.is_empty();
     let mut bad = if whole { check_host(context, &daemon) } else { 0 };
-    let files = if whole { all_files(context) } else { named_files(context, options.files) };
+    // What is loaded has its addresses already: a newcomer is blamed for a conflict.
+    let loaded: Vec<&str> =
+        daemon.iter().flat_map(|status| &status.apps).map(|app| app.app.as_str()).collect();
+    let mut all = all_files(context);
+    all.sort_by_key(|file| !file.file_stem().is_some_and(|stem| loaded.iter().any(|name| stem == *name)));
+    let files = if whole { all.clone() } else { named_files(context, options.files) };
     let held: Vec<SocketAddr> = daemon.iter().flat_map(|status| &status.apps).flat_map(listens).collect();
-    let mut apps: Vec<App> = Vec::new();
+    let base = context.places.base.as_deref();
+    let others = all.iter().filter(|file| !files.iter().any(|named| same_app(named, file)));
+    let mut apps: Vec<App> =
+        others.filter_map(|file| config::load(file, base).ok()).map(|loaded| loaded.app).collect();
     for file in files {
-        let problems = match config::load(&file, context.places.base.as_deref()) {
+        let problems = match config::load(&file, base) {
             Ok(loaded) => {
                 let mut problems = loaded.notes;
                 problems.extend(config::conflicts(&loaded.app, &apps));
@@ -43,6 +51,11 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
         bad += report(&file, &problems);
     }
     Ok(ExitCode::from(if bad == 0 { exit::DONE } else { exit::FAILED }))
+}
+
+/// Whether two files are of one app, which their names say.
+fn same_app(a: &Path, b: &Path) -> bool {
+    a.file_stem() == b.file_stem()
 }
 
 fn listens(app: &api::AppStatus) -> impl Iterator<Item = SocketAddr> {

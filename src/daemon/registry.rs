@@ -169,7 +169,8 @@ impl<S: Services> Registry<S> {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
             let _turn = self.turn.lock().await;
-            for name in std::mem::take(&mut *self.missing()) {
+            let names = std::mem::take(&mut *self.missing());
+            for name in names {
                 if self.handle(&name).is_some() || !self.places.app_file(&name).exists() {
                     self.note_broken(name.as_str(), None);
                 } else if let Err(problem) = self.load_at_start(&name).await {

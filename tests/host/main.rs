@@ -4,6 +4,11 @@
 mod host;
 
 mod apps;
+<<<<<<< HEAD
+=======
+mod files;
+mod foreign;
+>>>>>>> scen2
 mod at_rest;
 mod broken;
 mod drain;
