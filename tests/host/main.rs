@@ -4,14 +4,10 @@
 mod host;
 
 mod apps;
-<<<<<<< HEAD
-=======
-mod files;
-mod foreign;
->>>>>>> scen2
 mod at_rest;
 mod broken;
 mod drain;
+mod files;
 mod foreign;
 mod harness;
 mod hostile;
