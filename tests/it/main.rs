@@ -12,6 +12,7 @@ mod embedded;
 mod engine;
 mod health;
 mod intake;
+mod properties;
 mod releases;
 mod tcp;
 mod unit;
