@@ -7,6 +7,7 @@ use clap::Args;
 use super::say::{self, Style};
 use super::{Context, fail};
 use crate::control::api::{self, exit};
+use crate::control::client::ClientError;
 use crate::model::colour::Colour;
 
 /// Options of `dorc status`.
@@ -29,8 +30,12 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     show(context, &options).await?;
     if options.watch {
         let mut changes = context.client.lines("GET", "/v1/changes", String::new()).await?;
-        while changes.next().await?.is_some() {
-            show(context, &options).await?;
+        // A stream that breaks off and one that ends are the same: nobody is there any more.
+        while let Ok(Some(_)) = changes.next().await {
+            match show(context, &options).await {
+                Err(error) if matches!(error.downcast_ref(), Some(ClientError::Broken(_))) => break,
+                shown => shown?,
+            }
         }
         return Err(fail(exit::NO_DAEMON, "the daemon went away"));
     }

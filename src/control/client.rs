@@ -103,7 +103,7 @@ impl Client {
             .uri(path)
             .header("host", "dorc")
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| ClientError::Broken(error.to_string()))?;
+            .map_err(|error| ClientError::Refused(format!("{path} can't be asked for: {error}")))?;
         let response = sender.send_request(request).await.map_err(broken)?;
         if response.status().is_success() {
             return Ok(response);

@@ -137,6 +137,7 @@ async fn history<A: Apps>(apps: &A, app: &str) -> Response<Body> {
     let Ok(app) = AppName::new(app) else { return not_loaded(app) };
     let history = apps.history(&app);
     match tokio::task::spawn_blocking(move || history.read(HISTORY)).await {
+        Ok(Ok(entries)) if entries.is_empty() && apps.handle(&app).is_none() => not_loaded(app.as_str()),
         Ok(Ok(entries)) => json(&entries),
         Ok(Err(why)) => error(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
         Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers, too")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
+mod cli;
+mod config;
 #[path = "../support/fakes.rs"]
 mod fakes;
 
@@ -12,6 +14,7 @@ mod embedded;
 mod engine;
 mod health;
 mod intake;
+mod properties;
 mod register;
 mod releases;
 mod tcp;
