@@ -2,11 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers, too")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
-mod cli;
-mod config;
 #[path = "../support/fakes.rs"]
 mod fakes;
 
+mod cli;
 mod config;
 mod demo;
 mod demo_backend;
