@@ -43,7 +43,7 @@ fn a_hundred_switches_in_a_row_lose_nothing() {
 #[test]
 fn wrk_sees_a_hundred_switches_as_nothing() {
     let Some(host) = user::with_two_versions() else { return };
-    let wrk = host.spawn("echo begun; wrk --threads 2 --connections 64 --duration 15s http://127.0.0.1:80/");
+    let wrk = host.spawn("echo begun; wrk --threads 2 --connections 64 --duration 8s http://127.0.0.1:80/");
     wrk.wait_for("begun", user::LONG);
 
     switch_often(&host, 100);
