@@ -1,6 +1,6 @@
 //! The daemon, or the service, is killed or started again while clients are there.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -52,9 +52,6 @@ fn kills() -> u64 {
     std::env::var("DORC_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(14)
 }
 
-/// From the upload to the end of the drain it takes about this long here.
-const DEPLOYMENT: Duration = Duration::from_millis(1600);
-
 #[test]
 fn a_deployment_survives_the_death_of_the_daemon_at_any_moment() {
     let Some(host) = user::serving() else { return };
@@ -64,6 +61,11 @@ fn a_deployment_survives_the_death_of_the_daemon_at_any_moment() {
     let load = user::load(&host, "--keep-alive 0 --one-shot 4 --every 2ms --timeout 10s");
     // These make each drain last until its end.
     let busy = user::load(&host, "--keep-alive 4 --one-shot 0 --every 20ms");
+    // So long it takes where nobody is killed.
+    user::upload(&host, "undisturbed");
+    let begin = Instant::now();
+    host.sh("dorc switch web");
+    let deployment = begin.elapsed();
     let kills = kills();
     let mut phases = std::collections::BTreeMap::<String, u32>::new();
 
@@ -74,7 +76,7 @@ fn a_deployment_survives_the_death_of_the_daemon_at_any_moment() {
         let pid = before[active.as_str()]["pid"].clone();
         user::upload(&host, &version);
         let switch = host.spawn("dorc switch web");
-        std::thread::sleep(DEPLOYMENT.mul_f64(number as f64 / kills as f64));
+        std::thread::sleep(deployment.mul_f64(number as f64 / kills as f64));
         let at = user::status(&host)["phase"].as_str().unwrap_or_default().to_owned();
 
         kill_daemon(&host);
