@@ -28,13 +28,16 @@ fn a_broken_state_falls_back_to_the_one_before() {
 }
 
 #[test]
-fn without_any_state_the_app_comes_back_and_others_are_untouched() {
+fn without_any_state_what_runs_goes_on_and_others_are_untouched() {
     let Some(host) = user::with_two_versions() else { return };
+    host.sh("dorc switch web");
     host.upload_backend("/srv/api", "api one", "ok");
     host.sh("dorc register api --listen 8000 --release-dir /srv/api --release-bin backend");
-    let api = host.main_pid("green-api");
+    let (web, api) = (host.main_pid("blue-web"), host.main_pid("green-api"));
 
-    host.sh(&format!("systemctl stop dorc; for file in {STATE} {STATE}.previous; do echo no >$file; done; systemctl start dorc"));
+    host.sh(&format!(
+        "systemctl stop dorc; for file in {STATE} {STATE}.previous; do echo no >$file; done; systemctl start dorc"
+    ));
 
     host.wait_until(user::LONG, "it serves again", || (served(&host) == "two").then_some(()));
     assert_eq!(
@@ -43,6 +46,10 @@ fn without_any_state_the_app_comes_back_and_others_are_untouched() {
     );
     assert!(host.journal("dorc").contains("the state is lost"));
     assert_eq!(host.sh(&format!("cat {STATE}.broken")), "no", "kept for whoever wants to look");
+    let status = user::wait_for_warm(&host);
+    assert_eq!((&status["active"], host.main_pid("blue-web")), (&"blue".into(), web), "{status}");
+    host.sh("dorc rollback web");
+    assert_eq!(served(&host), "one");
     user::upload(&host, "three");
     host.sh("dorc switch web");
     assert_eq!(served(&host), "three");

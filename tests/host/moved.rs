@@ -55,7 +55,7 @@ fn whoever_does_not_wait_is_told_that_it_is_busy() {
     host.run("dorc switch web --no-wait").exits_with(14);
     let timed_out = host.run("dorc switch web --timeout 200ms");
     timed_out.exits_with(14);
-    assert!(timed_out.stderr_text().contains("it goes on"), "{timed_out}");
+    assert!(timed_out.stderr_text().contains("goes on, see: dorc status web"), "{timed_out}");
     // That wish goes on without whoever had it.
     user::wait_for(&host, "blue is active", |status| status["active"] == "blue");
 

@@ -42,17 +42,17 @@ fn an_app_file_is_taken_as_it_is() {
     let text =
         "# ours\nlisten = \"127.0.0.1:8000\"\nrelease_dir = \"/srv/shop\"\nrelease_bin = \"backend\"\n";
     host.write("/home/shop.toml", text, 0o644);
-    host.sh("dorc register -f shop.toml");
+    host.sh("cd /home && dorc register -f shop.toml");
     assert_eq!(host.sh("cat /etc/dorc/apps/shop.toml"), text.trim_end());
     assert_eq!(host.sh("curl --silent localhost:8000"), "one");
 
     // One that is wrong leaves nothing, and the reason is said.
     host.write("/home/bad.toml", text.replace("release_bin", "release_bni"), 0o644);
-    let refused = host.run("dorc register bad -f bad.toml");
+    let refused = host.run("cd /home && dorc register bad -f bad.toml");
     refused.exits_with(1);
     assert!(refused.stderr_text().contains("release_bni"), "{refused}");
     host.write("/home/same.toml", text.replace("/srv/shop", "/srv/same"), 0o644);
-    let refused = host.run("dorc register same -f same.toml");
+    let refused = host.run("cd /home && dorc register same -f same.toml");
     refused.exits_with(1);
     assert!(refused.stderr_text().contains("8000"), "{refused}");
     assert_eq!(host.sh("ls /etc/dorc/apps"), "shop.toml");

@@ -10,9 +10,14 @@ const BOTH_KINDS: &str = "--keep-alive 64 --one-shot 16 --expect one,two";
 
 /// Switches in a row; each must succeed. How long each took, in microseconds.
 fn switch_often(host: &TestHost, times: usize) -> Vec<u64> {
+    repeat(host, "dorc switch web --no-wait", times)
+}
+
+/// How long a command took each time, in microseconds.
+fn repeat(host: &TestHost, command: &str, times: usize) -> Vec<u64> {
     let took = host.sh(&format!(
         "for _ in $(seq {times}); do
-            begin=$(date +%s%N); dorc switch web --no-wait >/dev/null || exit; end=$(date +%s%N)
+            begin=$(date +%s%N); {command} >/dev/null || exit; end=$(date +%s%N)
             echo $(((end - begin) / 1000))
         done"
     ));
@@ -43,7 +48,7 @@ fn a_hundred_switches_in_a_row_lose_nothing() {
 #[test]
 fn wrk_sees_a_hundred_switches_as_nothing() {
     let Some(host) = user::with_two_versions() else { return };
-    let wrk = host.spawn("echo begun; wrk --threads 2 --connections 64 --duration 15s http://127.0.0.1:80/");
+    let wrk = host.spawn("echo begun; wrk --threads 2 --connections 64 --duration 8s http://127.0.0.1:80/");
     wrk.wait_for("begun", user::LONG);
 
     switch_often(&host, 100);
@@ -57,10 +62,12 @@ fn wrk_sees_a_hundred_switches_as_nothing() {
 #[test]
 fn a_switch_answers_quickly() {
     let Some(host) = user::with_two_versions() else { return };
-    let limit = Duration::from_millis(50);
-    let mut medians = std::iter::repeat_with(|| median(switch_often(&host, 21))).take(10);
-    // Others use this machine, too: one undisturbed run shows it.
-    assert!(medians.any(|median| median <= limit));
+    // Others use this machine, too: what a command that changes nothing takes is theirs, and an undisturbed run shows it.
+    let found = (0..10).any(|_| {
+        let idle = median(repeat(&host, "dorc releases web", 11));
+        median(switch_often(&host, 21)) <= Duration::from_millis(50) + idle
+    });
+    assert!(found);
 
     // With nothing open, waiting for the drain takes no longer.
     host.sh("for _ in 1 2 3; do timeout 2 dorc switch web; done");
