@@ -34,10 +34,9 @@ impl Stored {
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
     pub(super) fn watch_uploads(&mut self) {
-        let upload = upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
         let started = Intake::start(
             self.store.clone(),
-            upload,
+            recipe::upload(&self.app),
             self.app.release.settle,
             upload::Limits::default(),
             self.state.fingerprint.clone(),
@@ -155,8 +154,8 @@ impl<R: Route, S: Services> Engine<R, S> {
 
     /// Takes a changed configuration: what needs no restart at once, the rest as a new candidate.
     pub(super) async fn update(&mut self, app: App, who: &str) -> Result<String, String> {
-        let watch_again = (&app.release_dir, &app.release_bin, app.release.settle)
-            != (&self.app.release_dir, &self.app.release_bin, self.app.release.settle);
+        let watch_again = (recipe::upload(&app), app.release.settle)
+            != (recipe::upload(&self.app), self.app.release.settle);
         if let Some(ports) = app.service.ports {
             self.ports = ports;
             self.state.ports = Some(ports);
