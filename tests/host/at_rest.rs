@@ -11,7 +11,8 @@ const MEMORY: u64 = 40 << 10;
 /// How often threads of the daemon went to sleep by themselves: each wake-up ends so.
 fn wake_ups(host: &TestHost) -> u64 {
     let pid = host.daemon_pid();
-    let counts = host.sh(&format!("grep --no-filename ^voluntary /proc/{pid}/task/*/status | cut --fields 2"));
+    let counts =
+        host.sh(&format!("grep --no-filename ^voluntary /proc/{pid}/task/*/status | cut --fields 2"));
     counts.lines().map(|line| line.parse::<u64>().expect("a number")).sum()
 }
 
@@ -26,7 +27,10 @@ fn twenty_apps_at_rest_cost_no_wake_up_and_little_memory() {
         host.write(&format!("/srv/app-{number}/run"), program, 0o755);
         host.write(
             &format!("/etc/dorc/apps/app-{number}.toml"),
-            format!("listen = {}\nrelease_dir = \"/srv/app-{number}\"\nrelease_bin = \"run\"\n", 9000 + number),
+            format!(
+                "listen = {}\nrelease_dir = \"/srv/app-{number}\"\nrelease_bin = \"run\"\n",
+                9000 + number
+            ),
             0o644,
         );
     }

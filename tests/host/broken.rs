@@ -14,7 +14,9 @@ fn a_broken_state_falls_back_to_the_one_before() {
     let Some(host) = user::with_two_versions() else { return };
     host.sh("dorc switch web");
     let pids = (host.main_pid("green-web"), host.main_pid("blue-web"));
-    for (times, damage) in ["truncate --size=-5", "truncate --size=0", "sed -i s/blue/grue/g"].into_iter().enumerate() {
+    for (times, damage) in
+        ["truncate --size=-5", "truncate --size=0", "sed -i s/blue/grue/g"].into_iter().enumerate()
+    {
         host.sh(&format!("systemctl stop dorc && {damage} {STATE} && systemctl start dorc"));
         let after = user::wait_for_warm(&host);
         let told = host.journal("dorc").matches("The state before it is used").count();
@@ -35,7 +37,10 @@ fn without_any_state_the_app_comes_back_and_others_are_untouched() {
     host.sh(&format!("systemctl stop dorc; for file in {STATE} {STATE}.previous; do echo no >$file; done; systemctl start dorc"));
 
     host.wait_until(user::LONG, "it serves again", || (served(&host) == "two").then_some(()));
-    assert_eq!((host.sh("curl --silent localhost:8000"), host.main_pid("green-api")), ("api one".into(), api));
+    assert_eq!(
+        (host.sh("curl --silent localhost:8000"), host.main_pid("green-api")),
+        ("api one".into(), api)
+    );
     assert!(host.journal("dorc").contains("the state is lost"));
     assert_eq!(host.sh(&format!("cat {STATE}.broken")), "no", "kept for whoever wants to look");
     user::upload(&host, "three");

@@ -4,11 +4,11 @@
 mod host;
 
 mod apps;
-mod files;
-mod foreign;
 mod at_rest;
 mod broken;
 mod drain;
+mod files;
+mod foreign;
 mod harness;
 mod hostile;
 mod install;
@@ -16,10 +16,10 @@ mod killed;
 mod load;
 mod moved;
 mod programs;
-mod refusals;
 mod reboot;
+mod refusals;
 mod registered;
-mod under_load;
 mod together;
+mod under_load;
 mod uploads;
 mod user;
