@@ -37,10 +37,9 @@ impl Stored {
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
     pub(super) async fn watch_uploads(&mut self) {
-        let upload = upload::Upload { dir: self.app.release_dir.clone(), bin: self.app.release_bin.clone() };
         let started = Intake::start(
             self.store.clone(),
-            upload,
+            recipe::upload(&self.app),
             self.app.release.settle,
             upload::Limits::default(),
             self.state.fingerprint.clone(),
@@ -165,8 +164,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         // Before anything is changed: a file that can't be read leaves all as it is.
         let config = config_digest(&recipe).await.map_err(|failure| failure.reason)?;
         let watch_again = self.intake.is_none()
-            || (&app.release_dir, &app.release_bin, app.release.settle)
-                != (&self.app.release_dir, &self.app.release_bin, self.app.release.settle);
+            || (recipe::upload(&app), app.release.settle)
+                != (recipe::upload(&self.app), self.app.release.settle);
         self.ports = ports;
         self.state.ports = Some(ports);
         self.step(Event::Policy(policy(&app))).await;

@@ -9,9 +9,20 @@ use crate::model::app::{App, Check, Service, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::Live;
 use crate::model::release::{Recipe, Release};
+use crate::releases::upload::Upload;
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
 pub(super) const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// Where the uploads of `app` arrive, and what they have to be.
+pub(super) fn upload(app: &App) -> Upload {
+    let starts = |words: &[String]| words.first().is_some_and(|program| program == "{bin}");
+    Upload {
+        dir: app.release_dir.clone(),
+        bin: app.release_bin.clone(),
+        is_started: Colour::BOTH.into_iter().any(|colour| starts(&app.service.start[colour])),
+    }
+}
 
 /// The part of `app` that belongs to a release, with its ports filled in.
 pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {

@@ -13,6 +13,8 @@ pub struct Upload {
     pub dir: PathBuf,
     /// The release binary.
     pub bin: ReleaseBin,
+    /// Whether it is started itself. If not, another program reads it, so it may be a JAR or a script without `#!`.
+    pub is_started: bool,
 }
 
 impl Upload {

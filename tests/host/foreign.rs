@@ -85,6 +85,34 @@ path = "/"
 }
 
 #[test]
+fn python_reads_a_file_that_is_no_program_itself() {
+    goes_there_and_back(&Program {
+        upload: r#"
+            cat >server.py <<END
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"$1")
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+END
+        "#,
+        file: r#"
+release_bin = "server.py"
+[service]
+start = "/usr/bin/python3 {bin} {port}"
+[health]
+path = "/"
+"#,
+    });
+}
+
+#[test]
 fn node_serves() {
     goes_there_and_back(&Program {
         upload: r##"

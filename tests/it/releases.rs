@@ -38,7 +38,8 @@ impl Place {
         let dir = root.path().join("upload");
         fs::create_dir(&dir).unwrap();
         let store = Store::open(&root.path().join("state/apps/web/releases")).unwrap();
-        Self { upload: Upload { dir, bin: ReleaseBin::Inside("web".into()) }, store, root }
+        let upload = Upload { dir, bin: ReleaseBin::Inside("web".into()), is_started: true };
+        Self { upload, store, root }
     }
 
     fn at(&self, name: &str) -> PathBuf {
