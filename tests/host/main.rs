@@ -14,6 +14,7 @@ mod hostile;
 mod install;
 mod killed;
 mod load;
+mod lost;
 mod moved;
 mod programs;
 mod reboot;
