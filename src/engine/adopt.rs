@@ -81,7 +81,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let config = offer::config_digest(&recipe).await.unwrap_or(Digest([0; 32]));
         for id in unknown {
             let (store, bin) = (self.store.clone(), ReleaseBin::Inside(recipe.bin.clone()));
-            let upload = Upload { dir: store.path(id), bin };
+            let upload = Upload { dir: store.path(id), bin, ..recipe::upload(&self.app) };
             let looked = blocking(move || {
                 let taken = store.take(&upload, &Limits::default(), &AtomicBool::new(false));
                 taken.map(|taken| (taken.digest, taken.files, taken.bytes)).map_err(std::io::Error::other)
