@@ -106,8 +106,8 @@ fn a_symlink_put_in_the_place_of_a_file_leads_nowhere() {
     app_of_ci(&host);
     host.sh("echo 'root:secret-of-root:1::::::' >/etc/shadow; chmod 600 /etc/shadow");
     host.sh("sed -i 's/settle = \"200ms\"/settle = \"50ms\"/' /etc/dorc/apps/web.toml; dorc update web");
-    host.write("/root/replaces.py", REPLACES, 0o644);
-    host.sh("cp /root/replaces.py /srv/replaces.py");
+    host.write("/opt/replaces.py", REPLACES, 0o644);
+    host.sh("cp /opt/replaces.py /srv/replaces.py");
     let traffic = Traffic::start(&host, 8080, "one");
 
     host.run_as("ci", "python3 /srv/replaces.py 8").success();
@@ -160,11 +160,11 @@ import sys; sys.stdin.read()
 fn clients_that_do_not_behave_disturb_nobody() {
     let Some(host) = apps::boot() else { return };
     app_of_ci(&host);
-    host.write("/root/clients.py", CLIENTS, 0o644);
+    host.write("/opt/clients.py", CLIENTS, 0o644);
     let traffic = Traffic::start(&host, 8080, "one,two");
     let daemon = host.daemon_pid();
 
-    let clients = host.spawn("ulimit -n 4096; python3 /root/clients.py");
+    let clients = host.spawn("ulimit -n 4096; python3 /opt/clients.py");
     clients.wait_for("connected", Duration::from_secs(100));
     assert_eq!(apps::status(&host, "web")["active"], "green");
     apps::upload(&host, "web", "two", "ok");

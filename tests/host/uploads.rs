@@ -3,10 +3,10 @@
 use crate::apps::{self, QUICK, Traffic};
 use crate::host::TestHost;
 
-/// Makes a release in `/root/build`; `$1` is its version. It has files enough to be watched folder by folder.
+/// Makes a release in `/opt/build`; `$1` is its version. It has files enough to be watched folder by folder.
 const BUILD: &str = r#"
 set -e
-rm -rf /root/build; mkdir -p /root/build; cd /root/build
+rm -rf /opt/build; mkdir -p /opt/build; cd /opt/build
 cp /opt/backend backend
 printf %s "$1" >version
 for folder in css js img/icons/small; do
@@ -15,15 +15,15 @@ for folder in css js img/icons/small; do
 done
 "#;
 
-/// The ways, each a script for the version that `/root/build` has; the old one is in `/srv/web`.
+/// The ways, each a script for the version that `/opt/build` has; the old one is in `/srv/web`.
 const WAYS: [(&str, &str); 7] = [
-    ("cp over the files that are there", "cp -r /root/build/. /srv/web/"),
-    ("rsync", "rsync -a --checksum --delete /root/build/ /srv/web/"),
-    ("rsync in place", "rsync -a --checksum --delete --inplace /root/build/ /srv/web/"),
-    ("tar", "tar c -C /root/build . | tar x -C /srv/web"),
-    ("a folder moved into place", "rm -rf /srv/old; mv /srv/web /srv/old; mv /root/build /srv/web"),
-    ("emptied and filled", "rm -rf /srv/web/*; cp -r /root/build/. /srv/web/"),
-    ("the folder itself made anew", "rm -rf /srv/web; mkdir /srv/web; cp -r /root/build/. /srv/web/"),
+    ("cp over the files that are there", "cp -r /opt/build/. /srv/web/"),
+    ("rsync", "rsync -a --checksum --delete /opt/build/ /srv/web/"),
+    ("rsync in place", "rsync -a --checksum --delete --inplace /opt/build/ /srv/web/"),
+    ("tar", "tar c -C /opt/build . | tar x -C /srv/web"),
+    ("a folder moved into place", "rm -rf /srv/old; mv /srv/web /srv/old; mv /opt/build /srv/web"),
+    ("emptied and filled", "rm -rf /srv/web/*; cp -r /opt/build/. /srv/web/"),
+    ("the folder itself made anew", "rm -rf /srv/web; mkdir /srv/web; cp -r /opt/build/. /srv/web/"),
 ];
 
 /// An app of the test backend, served as version `one`.
@@ -43,11 +43,11 @@ fn count_releases(host: &TestHost) -> usize {
 #[test]
 fn every_way_to_upload_is_one() {
     let Some(host) = apps::boot() else { return };
-    host.write("/root/make", BUILD, 0o644);
+    host.write("/opt/make", BUILD, 0o644);
     web(&host);
     for (number, (what, how)) in WAYS.into_iter().enumerate() {
         let version = format!("version {number}");
-        host.sh(&format!("sh /root/make '{version}' && {how}"));
+        host.sh(&format!("sh /opt/make '{version}' && {how}"));
         let switched = host.run("dorc switch web");
         assert!(switched.status.success(), "{what}: {switched}");
         let history = host.sh("dorc history web");
@@ -64,7 +64,7 @@ fn every_way_to_upload_is_one() {
 fn the_same_content_again_is_no_new_release() {
     let Some(host) = apps::boot() else { return };
     web(&host);
-    host.sh("cp -r /srv/web /root/copy; touch /root/copy/*; rsync -a /root/copy/ /srv/web/");
+    host.sh("cp -r /srv/web /opt/copy; touch /opt/copy/*; rsync -a /opt/copy/ /srv/web/");
     apps::upload(&host, "web", "one", "ok");
     assert!(host.sh("dorc switch web").contains("is active already"));
     assert_eq!(count_releases(&host), 1);
@@ -87,12 +87,12 @@ fn a_switch_goes_to_what_was_uploaded_before_it() {
     web(&host);
     host.sh("strip -o /opt/small /opt/backend; mv /opt/small /opt/backend");
     // The first of two uploads is at another point each time when the second one comes: settling, taken, stored, tried.
-    let round = "for n in $(seq 40); do
+    let round = "for n in $(seq 20); do
         cd /srv/web; cp /opt/backend .new && mv .new backend && printf %s \"before $n\" >version
-        sleep $(printf 0.%03d $((n * 12)))
+        sleep $(printf 0.%03d $((n * 20)))
         printf %s \"after $n\" >version
-        dorc switch web >/root/said || { cat /root/said; exit 1; }
-        test \"$(curl -s 127.0.0.1:8080)\" = \"after $n\" || { echo round $n; cat /root/said; dorc history web; exit 1; }
+        dorc switch web >/opt/said || { cat /opt/said; exit 1; }
+        test \"$(curl -s 127.0.0.1:8080)\" = \"after $n\" || { echo round $n; cat /opt/said; dorc history web; exit 1; }
     done";
     let result = host.run(round);
     assert!(result.status.success(), "{result}");
@@ -114,9 +114,9 @@ with open("/srv/web/backend", "wb") as file:
 #[test]
 fn a_file_that_is_still_open_is_waited_for() {
     let Some(host) = apps::boot() else { return };
-    host.write("/root/slowly.py", SLOWLY, 0o644);
+    host.write("/opt/slowly.py", SLOWLY, 0o644);
     web(&host);
-    let writer = host.spawn("python3 /root/slowly.py");
+    let writer = host.spawn("python3 /opt/slowly.py");
     writer.wait_for("half", apps::SOON);
     let switch = host.spawn("dorc switch web");
     switch.wait_for("backend is still open for writing", apps::SOON);
@@ -220,10 +220,10 @@ fn hundreds_of_rude_uploads_and_no_bad_candidate() {
     let Some(host) = apps::boot() else { return };
     web(&host);
     host.sh("strip -o /opt/small /opt/backend; sed -i 's/settle = \"200ms\"/settle = \"50ms\"/' /etc/dorc/apps/web.toml; dorc update web");
-    host.write("/root/uploads.py", UPLOADS, 0o644);
+    host.write("/opt/uploads.py", UPLOADS, 0o644);
     let traffic = Traffic::start(&host, 8080, "one");
 
-    let last = host.sh("python3 /root/uploads.py 17");
+    let last = host.sh("python3 /opt/uploads.py 17");
     traffic.end_without_failure();
     apps::switch(&host, "web");
 
