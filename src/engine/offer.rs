@@ -120,7 +120,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         match stored.release {
             Ok(release) => {
                 self.state.fingerprint = stored.fingerprint;
-                self.add(release, DORC).await;
+                let id = self.add(release, DORC).await;
+                self.step(Event::Offered(id)).await;
             }
             Err(why) => {
                 let failure = Failure::because(format!("the upload could not be stored: {why}"));
@@ -132,13 +133,13 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
-    async fn add(&mut self, release: Release, who: &str) {
+    async fn add(&mut self, release: Release, who: &str) -> ReleaseId {
         let id = release.id;
         tracing::info!(app = %self.app.name, release = %id, files = release.files, bytes = release.bytes, "taken");
         self.state.catalogue.add(release);
         let to = Live { colour: self.deployment.inactive_colour(), release: id };
         self.record(who, "take", None, Some(to), "done").await;
-        self.step(Event::Offered(id)).await;
+        id
     }
 
     /// Offers a release that the store has; one that failed before is not tried again by itself.
@@ -198,11 +199,10 @@ impl<R: Route, S: Services> Engine<R, S> {
         let of = newest.id;
         blocking(move || store.publish_copy_of(of, id)).await.map_err(|error| error.to_string())?;
         let colour = self.deployment.inactive_colour();
-        self.add(
-            Release { id, config, recipe, taken: SystemTime::now(), verdict: Verdict::Untried, ..newest },
-            who,
-        )
-        .await;
+        let release =
+            Release { id, config, recipe, taken: SystemTime::now(), verdict: Verdict::Untried, ..newest };
+        let id = self.add(release, who).await;
+        self.step(Event::Wanted(id)).await;
         Ok(format!("taken; {colour} comes up as {id} with it"))
     }
 
@@ -215,13 +215,13 @@ impl<R: Route, S: Services> Engine<R, S> {
         };
         let active = self.deployment.active().is_some_and(|live| live.release == id);
         if failed && !active {
-            self.step(Event::Offered(id)).await;
+            self.step(Event::Wanted(id)).await;
             return format!("taken; {id} is tried again");
         }
         // A failure is loud already, and nothing depends on this write.
         let _ = self.persist().await;
         if !active && !self.deployment.held().contains(&id) {
-            self.step(Event::Offered(id)).await;
+            self.step(Event::Wanted(id)).await;
             return format!("taken; {id}, which has this configuration, comes up");
         }
         "taken; nothing in it needs a restart".into()

@@ -29,7 +29,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.stop_leftover(Colour::Blue).await;
         }
         if let Some(wanted) = wanted.filter(|wanted| self.state.catalogue.get(*wanted).is_some()) {
-            self.step(Event::Offered(wanted)).await;
+            self.step(Event::Wanted(wanted)).await;
         }
         // A failure is loud already, and nothing depends on this write.
         let _ = self.persist().await;
@@ -114,7 +114,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             (Standby::Warm(release), _) => {
                 self.step(Event::StandbyLost).await;
                 if wanted.is_none() && self.state.catalogue.get(release).is_some() {
-                    self.step(Event::Offered(release)).await;
+                    self.step(Event::Wanted(release)).await;
                 }
             }
             (Standby::Empty | Standby::Failed(..), Some(_)) if wanted.is_none() => {

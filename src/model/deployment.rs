@@ -212,8 +212,10 @@ pub enum Outcome {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// There is a release that is to be active, or at least ready to be.
+    /// An upload became a release, or is one that is there already: it is to be ready at least.
     Offered(ReleaseId),
+    /// The same of a release that has nothing to do with an upload: a changed configuration, a restart.
+    Wanted(ReleaseId),
     /// What is known of the newest upload changed.
     Upload(Upload),
     /// A user wants something.

@@ -449,7 +449,7 @@ impl World {
             self.services[Colour::Blue] = None;
         }
         if let Some(wanted) = saved.wanted {
-            self.happen(Event::Offered(wanted));
+            self.happen(Event::Wanted(wanted));
         }
         self.disk = self.deployment.saved();
     }
@@ -463,7 +463,7 @@ impl World {
                 self.services[colour] = None;
                 self.happen(Event::StandbyLost);
                 if wanted.is_none() {
-                    self.happen(Event::Offered(warm));
+                    self.happen(Event::Wanted(warm));
                 }
             }
             Standby::Empty | Standby::Failed(..) => self.services[colour] = None,

@@ -20,6 +20,7 @@ impl Deployment {
         let mut out = Commands::new();
         match event {
             Event::Offered(release) => self.upload_offered(release, now, &mut out),
+            Event::Wanted(release) => self.wanted(release, now, &mut out),
             Event::Upload(upload) => self.upload_changed(upload, now, &mut out),
             Event::Asked(ask) => self.asked(ask, now, &mut out),
             Event::Gone(id) => self.gone(id, &mut out),
@@ -59,6 +60,14 @@ impl Deployment {
     fn ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
         self.last_ticket
+    }
+
+    /// What was refused is mended by it; what is still arriving goes on to arrive.
+    fn wanted(&mut self, release: ReleaseId, now: Instant, out: &mut Commands) {
+        if matches!(self.upload, Upload::Refused(..)) {
+            self.upload = Upload::Dealt;
+        }
+        self.offered(release, Vec::new(), now, out);
     }
 
     /// An upload became a release, or is one that is there already.
