@@ -28,7 +28,9 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("tmp")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_dorc"), dir.path().join("dorc")).unwrap();
+        // Not by this process: what it writes can't be run while a child of another test still has it open.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_dorc")).arg(dir.path().join("dorc")).status();
+        assert!(copied.unwrap().success());
         if rustix::process::geteuid().is_root() {
             chown(dir.path().join("tmp"), Some(NOBODY), Some(NOBODY)).unwrap();
         }
