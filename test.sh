@@ -79,6 +79,8 @@ tests() {
 
 host() {
     build
+    # The host tests run these, too, inside a test host.
+    cargo test --locked --test contract --no-run
     cargo test --locked --test host
 }
 

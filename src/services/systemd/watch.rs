@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
-use zbus::fdo::PropertiesProxy;
-use zbus::{Connection, Message, MessageStream, OwnedVariant};
+use zbus::{Message, MessageStream, OwnedVariant};
 
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
@@ -92,8 +91,8 @@ impl Watcher {
         let blue = bus::changes(&connection, &unit_name(&self.services.blue.id)).await?;
         let green = bus::changes(&connection, &unit_name(&self.services.green.id)).await?;
         for colour in Colour::BOTH {
-            let properties = snapshot(&connection, &unit_name(&self.services[colour].id)).await?;
-            self.take(colour, &properties);
+            let (bus, unit) = (self.bus.clone(), unit_name(&self.services[colour].id));
+            bus.read(&unit, &[bus::SERVICE, bus::UNIT], |properties| self.take(colour, properties)).await?;
         }
         Ok((blue, green))
     }
@@ -193,17 +192,4 @@ impl Watched {
 /// Waits until the reader takes one more; this is the only sender. `false`: it never will.
 async fn has_room(out: &mpsc::Sender<Exited>) -> bool {
     out.reserve().await.is_ok()
-}
-
-pub(super) async fn snapshot(
-    connection: &Connection,
-    unit: &str,
-) -> Result<HashMap<String, OwnedVariant>, ServiceError> {
-    let properties = PropertiesProxy::new(connection, SYSTEMD, bus::unit_path(unit)).await?;
-    let mut all = HashMap::new();
-    for interface in ["org.freedesktop.systemd1.Service", "org.freedesktop.systemd1.Unit"] {
-        let interface = zbus::names::InterfaceName::from_static_str_unchecked(interface);
-        all.extend(properties.get_all(interface).await.map_err(zbus::Error::from)?);
-    }
-    Ok(all)
 }

@@ -1,0 +1,30 @@
+//! The cases of the supervisor's seam over the real systemd: another test program, run inside a test host.
+
+use std::path::PathBuf;
+
+use crate::host::TestHost;
+
+/// The newest build of the contract tests, beside this program. A test host sees this machine's files.
+fn contract_tests() -> PathBuf {
+    let own = std::env::current_exe().expect("this program has a path");
+    let folder = own.parent().expect("a program is in a folder").read_dir().expect("it can be read");
+    let built = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("contract-") && path.extension().is_none()
+    };
+    folder
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(built)
+        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok())
+        .expect("the contract tests are built: cargo test --test contract --no-run")
+}
+
+#[test]
+fn systemd_passes_the_cases_of_its_seam() {
+    let Some(host) = TestHost::boot() else { return };
+    let output = host.run(&format!("DORC_TEST_HOST=1 '{}' systemd", contract_tests().display()));
+    let said = output.success();
+    let passed = said.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next());
+    let passed: u32 = passed.and_then(|count| count.parse().ok()).expect("a count of tests");
+    assert!(passed > 30 && !said.contains("skipped:"), "{output}");
+}
