@@ -10,8 +10,8 @@ set -eu
 cd "$(dirname "$0")"
 
 # program:package, as the test hosts look for them.
-NEEDED='systemd-nspawn:systemd-container dbus-daemon:dbus python3:python3 node:nodejs caddy:caddy
-    redis-server:redis-server rsync:rsync wrk:wrk'
+NEEDED='cc:build-essential systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 pgrep:procps curl:curl
+    python3:python3 node:nodejs caddy:caddy redis-server:redis-server rsync:rsync wrk:wrk'
 
 missing_packages() {
     for pair in $NEEDED; do

@@ -24,7 +24,6 @@ mod uninstall;
 mod up;
 mod update;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +54,24 @@ Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(flatten)]
+    Ask(Ask),
+    /// Be the daemon
+    #[command(alias = "start-daemon")]
+    Daemon(daemon::Options),
+    /// Daemon and services in one foreground process, without root and without systemd
+    Up(up::Options),
+    /// Watch a whole deployment under load, in a temporary folder
+    Demo(demo::Options),
+    /// Print a completion script
+    Completions(completions::Options),
+    /// Print the manual page
+    Man,
+}
+
+/// What is asked of a daemon, wherever it is.
+#[derive(Debug, Subcommand)]
+enum Ask {
     /// Make an app known: asks its way through, or takes options or a file
     Register(register::Options),
     /// Take a new app file into the running daemon
@@ -83,27 +100,6 @@ enum Verb {
     Install,
     /// Remove dorc from this host
     Uninstall(uninstall::Options),
-    /// Be the daemon
-    #[command(alias = "start-daemon")]
-    Daemon(daemon::Options),
-    /// Daemon and services in one foreground process, without root and without systemd
-    Up(up::Options),
-    /// Watch a whole deployment under load, in a temporary folder
-    Demo(demo::Options),
-    /// Print a completion script
-    Completions(completions::Options),
-    /// Print the manual page
-    Man,
-    /// The backend of the demo
-    #[command(hide = true)]
-    DemoBackend(Words),
-}
-
-/// Words that are not for this parser.
-#[derive(Debug, Args)]
-struct Words {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<OsString>,
 }
 
 /// Options of all commands that change something.
@@ -172,43 +168,41 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::DemoBackend(Words { words }) => return demo_backend::main(words),
-        Verb::Daemon(options) => return daemon::run(&options),
-        Verb::Completions(options) => return Ok(completions::run(&options, &mut Cli::command())),
-        Verb::Man => return man::run(Cli::command()),
-        Verb::Up(options) => return up::run(options, dir),
-        Verb::Demo(options) => return demo::run(&options),
-        _ => {}
+        Verb::Ask(ask) => runtime()?.block_on(perform(&Context::new(dir), ask)),
+        Verb::Daemon(options) => daemon::run(&options),
+        Verb::Up(options) => up::run(options, dir),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Completions(options) => Ok(completions::run(&options, &mut Cli::command())),
+        Verb::Man => man::run(Cli::command()),
     }
-    let context = Context::new(dir);
-    runtime()?.block_on(perform(&context, verb))
 }
 
-/// Runs a verb that asks the daemon.
-async fn perform(context: &Context, verb: Verb) -> anyhow::Result<ExitCode> {
-    match verb {
-        Verb::Register(options) => register::run(context, options).await,
-        Verb::Load(options) => load::run(context, options).await,
-        Verb::Update(options) => update::run(context, options).await,
-        Verb::Remove(options) => remove::run(context, options).await,
-        Verb::Switch(options) => switch::run(context, options).await,
-        Verb::Rollback(options) => rollback::run(context, options).await,
-        Verb::Reload(options) => reload::run(context, options).await,
-        Verb::Status(options) => status::run(context, options).await,
-        Verb::Releases(options) => releases::run(context, options).await,
-        Verb::History(options) => history::run(context, options).await,
-        Verb::Logs(options) => logs::run(context, options).await,
-        Verb::Check(options) => check::run(context, options).await,
-        Verb::Install => install::run(context).await,
-        Verb::Uninstall(options) => uninstall::run(context, options).await,
-        _ => Ok(ExitCode::SUCCESS),
+async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
+    match ask {
+        Ask::Register(options) => register::run(context, options).await,
+        Ask::Load(options) => load::run(context, options).await,
+        Ask::Update(options) => update::run(context, options).await,
+        Ask::Remove(options) => remove::run(context, options).await,
+        Ask::Switch(options) => switch::run(context, options).await,
+        Ask::Rollback(options) => rollback::run(context, options).await,
+        Ask::Reload(options) => reload::run(context, options).await,
+        Ask::Status(options) => status::run(context, options).await,
+        Ask::Releases(options) => releases::run(context, options).await,
+        Ask::History(options) => history::run(context, options).await,
+        Ask::Logs(options) => logs::run(context, options).await,
+        Ask::Check(options) => check::run(context, options).await,
+        Ask::Install => install::run(context).await,
+        Ask::Uninstall(options) => uninstall::run(context, options).await,
     }
 }
 
 /// Runs a command line as if it had been typed, and says what went wrong as if it had.
 async fn typed(context: &Context, words: &[&str]) -> ExitCode {
     match Cli::try_parse_from(std::iter::once(&"dorc").chain(words)) {
-        Ok(Cli { verb, .. }) => perform(context, verb).await.unwrap_or_else(|error| failed(&error)),
+        Ok(Cli { verb: Verb::Ask(ask), .. }) => {
+            perform(context, ask).await.unwrap_or_else(|error| failed(&error))
+        }
+        Ok(_) => failed(&fail(exit::USAGE, "that is not asked of a daemon")),
         Err(error) => {
             say::error(&error.to_string());
             ExitCode::from(exit::USAGE)

@@ -38,14 +38,16 @@ struct Backend {
 }
 
 /// `dorc demo-backend PORT`, in its folder.
-///
-/// # Errors
-/// As `run`.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<ExitCode> {
-    let port =
-        arguments.into_iter().next().and_then(|port| port.to_str()?.parse().ok()).context("which port?")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(port, &std::env::current_dir()?))
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let served = || {
+        let port = arguments.into_iter().next().and_then(|port| port.to_str()?.parse().ok());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(run(port.context("which port?")?, &std::env::current_dir()?))
+    };
+    served().unwrap_or_else(|error: anyhow::Error| {
+        say(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// Serves on that port of 127.0.0.1 what the folder says, until SIGTERM; requests under way are finished.
