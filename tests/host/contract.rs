@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::host::TestHost;
 
-/// The newest build of the contract tests, beside this program. A test host sees this machine's files.
+/// The newest build of the contract tests, beside this program.
 fn contract_tests() -> PathBuf {
     let own = std::env::current_exe().expect("this program has a path");
     let folder = own.parent().expect("a program is in a folder").read_dir().expect("it can be read");
@@ -22,7 +22,8 @@ fn contract_tests() -> PathBuf {
 #[test]
 fn systemd_passes_the_cases_of_its_seam() {
     let Some(host) = TestHost::boot() else { return };
-    let output = host.run(&format!("DORC_TEST_HOST=1 '{}' systemd", contract_tests().display()));
+    host.install(&contract_tests(), "/usr/local/bin/contract");
+    let output = host.run("DORC_TEST_HOST=1 contract systemd");
     let said = output.success();
     let passed = said.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next());
     let passed: u32 = passed.and_then(|count| count.parse().ok()).expect("a count of tests");

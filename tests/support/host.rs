@@ -100,8 +100,9 @@ impl TestHost {
         self.install_program("backend", &format!("{folder}/backend"));
     }
 
+    /// Copies a program of this machine to a path in the host, which does not see all of this machine.
     #[track_caller]
-    fn install(&self, from: &Path, to: &str) {
+    pub fn install(&self, from: &Path, to: &str) {
         let content = fs::read(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
         // By another name first: a program that runs can't be written to.
         self.write(&format!("{to}.new"), content, 0o755);
