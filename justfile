@@ -30,4 +30,4 @@ demo:
 
 # Side by side with its peers; needs root.
 bench:
-    ./bench/run
+    cargo bench --bench peers

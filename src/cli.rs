@@ -55,7 +55,7 @@ Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 
 #[derive(Debug, Subcommand)]
 enum Verb {
     #[command(flatten)]
-    Ask(Ask),
+    Ask(Box<Ask>),
     /// Be the daemon
     #[command(alias = "start-daemon")]
     Daemon(daemon::Options),
@@ -75,9 +75,9 @@ enum Ask {
     /// Make an app known: asks its way through, or takes options or a file
     Register(register::Options),
     /// Take a new app file into the running daemon
-    Load(load::Options),
+    Load(send::Plain),
     /// Take a changed app file into the running daemon
-    Update(update::Options),
+    Update(send::Plain),
     /// Stop routing to an app, stop and delete its services
     Remove(remove::Options),
     /// Move the traffic to the other service; again is the way back
@@ -85,7 +85,7 @@ enum Ask {
     /// Make the last good release active again
     Rollback(rollback::Options),
     /// Run the active service's reload command
-    Reload(reload::Options),
+    Reload(send::Plain),
     /// Show what is active, what is ready, and what went wrong
     Status(status::Options),
     /// List the releases of an app
@@ -168,7 +168,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Ask(ask) => runtime()?.block_on(perform(&Context::new(dir), ask)),
+        Verb::Ask(ask) => runtime()?.block_on(perform(&Context::new(dir), *ask)),
         Verb::Daemon(options) => daemon::run(&options),
         Verb::Up(options) => up::run(options, dir),
         Verb::Demo(options) => demo::run(&options),
@@ -200,7 +200,7 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
 async fn typed(context: &Context, words: &[&str]) -> ExitCode {
     match Cli::try_parse_from(std::iter::once(&"dorc").chain(words)) {
         Ok(Cli { verb: Verb::Ask(ask), .. }) => {
-            perform(context, ask).await.unwrap_or_else(|error| failed(&error))
+            perform(context, *ask).await.unwrap_or_else(|error| failed(&error))
         }
         Ok(_) => failed(&fail(exit::USAGE, "that is not asked of a daemon")),
         Err(error) => {

@@ -3,9 +3,27 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::{Change, Context, fail, install, say};
 use crate::control::api::{self, exit};
 use crate::control::client::ClientError;
+
+/// Options of a command that takes nothing but an app.
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    /// The app
+    app: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Sends a command that takes nothing but an app, and says how it ended.
+pub(super) async fn plain(context: &Context, verb: &str, options: Plain) -> anyhow::Result<ExitCode> {
+    let Plain { app, change } = options;
+    let answer = send(context, &app, verb, String::new(), &change).await?;
+    Ok(conclude(&answer, change.json))
+}
 
 /// Sends a command and tells its steps; the answer's exit code is ours. If there is no daemon yet, it is installed first.
 pub(super) async fn send(
