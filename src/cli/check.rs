@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     // What is loaded has its addresses already: a newcomer is blamed for a conflict.
     let loaded: Vec<&str> =
         daemon.iter().flat_map(|status| &status.apps).map(|app| app.app.as_str()).collect();
-    let mut all = all_files(context);
+    let mut all = context.places.app_files();
     all.sort_by_key(|file| !file.file_stem().is_some_and(|stem| loaded.iter().any(|name| stem == *name)));
     let files = if whole { all.clone() } else { named_files(context, options.files) };
     let held: Vec<SocketAddr> = daemon.iter().flat_map(|status| &status.apps).flat_map(listens).collect();
@@ -78,16 +78,6 @@ fn report(file: &Path, problems: &[Problem]) -> usize {
         }
     }
     errors
-}
-
-fn all_files(context: &Context) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(&context.places.apps).into_iter().flatten();
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
-    files.sort();
-    files
 }
 
 /// A name of an app is as good as its file's.

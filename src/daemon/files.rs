@@ -10,7 +10,8 @@ use crate::state::{AppState, ReadError, StateDir};
 
 impl Places {
     /// The app files, by name.
-    pub(super) fn app_files(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn app_files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> = std::fs::read_dir(&self.apps)
             .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
             .unwrap_or_default();

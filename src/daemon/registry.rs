@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -401,7 +400,6 @@ impl<S: Services> Apps for Registry<S> {
 
 fn keep_listeners(route: &TcpRoute) {
     for (address, socket) in route.listeners() {
-        let socket: OwnedFd = socket;
         descriptors::keep(address, &socket);
     }
 }

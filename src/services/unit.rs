@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::app::{AppName, Sandbox, Service, ServiceId};
-use crate::model::colour::Colour;
 use crate::model::release::ReleaseId;
 
 pub use environment::environment;
@@ -206,10 +205,4 @@ fn push(text: &mut String, key: &str, value: &str) {
 /// A time span as systemd reads it; never 0, which would mean for ever.
 fn seconds(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))
-}
-
-/// The unit names of both services of an app.
-#[must_use]
-pub fn both_units(app: &AppName) -> [String; 2] {
-    Colour::BOTH.map(|colour| format!("{}.service", app.service(colour)))
 }

@@ -171,6 +171,20 @@ impl Deployment {
         }
     }
 
+    /// Enters a stage of a switch, with a new ticket.
+    fn switching(
+        &mut self,
+        from: Option<Live>,
+        to: ReleaseId,
+        stage: Stage,
+        asks: Vec<Ask>,
+        now: Instant,
+    ) -> Ticket {
+        let ticket = self.ticket();
+        self.phase = Phase::Switching { from, to, stage, ticket, overdue: now + PATIENCE, asks };
+        ticket
+    }
+
     /// Asks the warm service once more before traffic goes to it.
     pub(super) fn verify(
         &mut self,
@@ -180,10 +194,7 @@ impl Deployment {
         now: Instant,
         out: &mut Commands,
     ) {
-        let ticket = self.ticket();
-        let overdue = now + PATIENCE;
-        self.phase =
-            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, ticket, overdue, asks };
+        let ticket = self.switching(Some(from), to, Stage::Verifying, asks, now);
         out.push(Command::Verify(ticket, Live { colour: from.colour.other(), release: to }));
     }
 
@@ -196,9 +207,7 @@ impl Deployment {
         now: Instant,
         out: &mut Commands,
     ) {
-        let ticket = self.ticket();
-        let overdue = now + PATIENCE;
-        self.phase = Phase::Switching { from, to, stage: Stage::Moving, ticket, overdue, asks };
+        let ticket = self.switching(from, to, Stage::Moving, asks, now);
         let live = Live { colour: inactive_of(from), release: to };
         out.extend([Command::Persist, Command::PointAt(ticket, live)]);
     }
