@@ -58,8 +58,9 @@ fn main() -> Result<()> {
 
 /// Pairs of listen and target addresses, on one thread, until the parent ends this process.
 fn be_the_plane(addresses: &[SocketAddr]) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _within = runtime.enter();
     let plane = Plane::start(1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut routes = Vec::new();
     for pair in addresses.chunks_exact(2) {
         let route = plane.open(&pair[..1], Duration::from_secs(10), Vec::new())?;
@@ -67,9 +68,7 @@ fn be_the_plane(addresses: &[SocketAddr]) -> Result<()> {
         runtime.block_on(route.point_at(Some(target)))?;
         routes.push(route);
     }
-    loop {
-        std::thread::park();
-    }
+    runtime.block_on(std::future::pending())
 }
 
 fn compare(options: &Options) -> Result<()> {

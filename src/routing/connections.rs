@@ -38,8 +38,8 @@ struct Entry {
     last: AtomicU64,
     /// What it was told to do.
     order: AtomicU32,
-    /// Its task, once it has one.
-    task: OnceLock<Waker>,
+    /// Who is to be woken for an order, once somebody looks after it.
+    waker: OnceLock<Waker>,
 }
 
 /// No order was given.
@@ -83,7 +83,7 @@ impl Register {
             index: AtomicUsize::new(list.len()),
             last: AtomicU64::new(now() * 2),
             order: AtomicU32::new(GO_ON),
-            task: OnceLock::new(),
+            waker: OnceLock::new(),
         });
         list.push(Arc::clone(&entry));
         drop(inner);
@@ -128,8 +128,8 @@ impl Entry {
             return false;
         }
         self.order.store(order, Release);
-        if let Some(task) = self.task.get() {
-            task.wake_by_ref();
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
         }
         before == GO_ON
     }
@@ -155,12 +155,11 @@ impl Ticket {
         self.register.accepted[self.colour].fetch_add(1, Relaxed);
     }
 
-    /// Says which task is to be woken for an order; the first one stays.
-    pub fn wake_on_order(&self, task: &Waker) {
-        if self.entry.task.get().is_none() {
-            // Losing a race against oneself is impossible: only the connection's task calls this.
-            let _ = self.entry.task.set(task.clone());
-        }
+    /// Says who is to be woken for an order that comes from now on; the first one stays.
+    pub fn wake_on_order(&self, waker: &Waker) {
+        // Orders are given under the same lock: none can fall between this and a look at `order`.
+        let _inner = self.register.lock();
+        let _ = self.entry.waker.set(waker.clone());
     }
 
     /// What this connection was told to do.

@@ -1,15 +1,20 @@
 //! The tcp plane: accepts, connects, and moves bytes both ways.
 //!
 //! ```text
-//! listen ─ accepts in batches ─→ connect ─ joined at once ──────────→ relay ─→ half × 2 ─→ pipe
-//!                                   └───── held, until it answers ──────┘
+//! listen ─→ event_loop ─ accept ─→ connect ─ joined at once ──────────→ relay ─→ half × 2 ─→ pipe
+//!               ↑                     └── held in a task of its own ──┐
+//!               └───────────────────────── mailbox ←──────────────────┘
 //! ```
-//! From the accept to the close nothing waits for anything else: each connection is one small task, and
-//! what they share (the register, the places) is locked for a few instructions only.
+//! From the accept to the close nothing waits for anything else: a client that has to wait for its service has
+//! a task of its own, one that is joined with it is carried by the event loop of its thread, and what they
+//! share (the register, the places) is locked for a few instructions only.
 
+mod accept;
 mod connect;
+mod event_loop;
 mod half;
 mod listen;
+mod mailbox;
 mod pipe;
 mod relay;
 mod room;
@@ -29,6 +34,7 @@ use tokio::time::{Instant, sleep};
 
 use self::connect::{Pace, open_in_all};
 use self::listen::Listener;
+use self::mailbox::Mailbox;
 use self::room::Room;
 use self::threads::Threads;
 use super::connections::Register;
@@ -45,16 +51,17 @@ const BETWEEN_PIECES: Duration = Duration::from_millis(100);
 pub struct Plane {
     threads: Threads,
     room: Arc<Room>,
+    waiting: Handle,
 }
 
 impl Plane {
     /// Starts so many threads, at least one; dropping the plane ends them and what they carry. Raises the
-    /// process's limit of descriptors as far as it goes.
+    /// process's limit of descriptors as far as it goes. Within a runtime, which looks after those who wait.
     ///
     /// # Errors
     /// The system gives no thread or no descriptor.
     pub fn start(threads: usize) -> io::Result<Self> {
-        Ok(Self { threads: Threads::start(threads.max(1))?, room: Room::new() })
+        Ok(Self { threads: Threads::start(threads.max(1))?, room: Room::new(), waiting: Handle::current() })
     }
 
     /// Opens the route of one app, which points nowhere yet. Adopted listeners take the place of binding where
@@ -77,9 +84,10 @@ impl Plane {
             pace: tokio::sync::Mutex::new(Pace::default()),
             moves: watch::Sender::new(()),
             closing: watch::Sender::new(false),
+            waiting: self.waiting.clone(),
         });
         let listeners = Mutex::new(Vec::new());
-        let route = TcpRoute(Arc::new(Owner { shared, listeners, threads: self.threads.handles() }));
+        let route = TcpRoute(Arc::new(Owner { shared, listeners, threads: self.threads.mailboxes() }));
         route.listen(listen, adopted)?;
         Ok(route)
     }
@@ -97,6 +105,8 @@ struct Shared {
     /// Tells those who are held that the target was moved.
     moves: watch::Sender<()>,
     closing: watch::Sender<bool>,
+    /// Runs the tasks of those who have to wait for a service.
+    waiting: Handle,
 }
 
 /// The route of one app on the tcp plane. When the last clone is dropped its connections are closed.
@@ -107,7 +117,7 @@ pub struct TcpRoute(Arc<Owner>);
 struct Owner {
     shared: Arc<Shared>,
     listeners: Mutex<Vec<Listener>>,
-    threads: Vec<Handle>,
+    threads: Vec<Arc<Mailbox>>,
 }
 
 impl Owner {
@@ -155,7 +165,7 @@ impl TcpRoute {
             }
         }
         for listener in &mut new {
-            listener.accept(&self.0.shared, &self.0.threads)?;
+            listener.accept(&self.0.shared, &self.0.threads);
         }
         let (kept, unwanted) = listeners.drain(..).partition(|listener| wanted.contains(&listener.address));
         *listeners = kept;

@@ -1,27 +1,30 @@
 //! The way to the service: at once where it answers, and held for a while where it does not.
 
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, connect, getsockname, recv, socket_with,
+};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Shared;
+use super::mailbox::{Letter, Mailbox};
 use super::relay::Relay;
 use super::room::Seat;
 use crate::model::colour::Colour;
 use crate::routing::Target;
-use crate::routing::connections::{Order, Ticket};
+use crate::routing::connections::Ticket;
 
 /// How long a handshake may take before its client counts as held: the service is on the same machine.
 const HANDSHAKE: Duration = Duration::from_millis(50);
@@ -49,9 +52,9 @@ impl Pace {
 
 /// A started connection.
 enum Dial {
-    Connected(TcpStream),
+    Connected(OwnedFd),
     /// The handshake is not over.
-    Waiting(TcpStream),
+    Waiting(OwnedFd),
 }
 
 fn dial(address: SocketAddr) -> io::Result<Dial> {
@@ -71,62 +74,75 @@ fn dial(address: SocketAddr) -> io::Result<Dial> {
     };
     // Where nobody listens on a port of the ephemeral range, the kernel may give just that port to this side:
     // the socket would be connected with itself, and keep the port from the service.
-    let socket = std::net::TcpStream::from(socket);
-    if socket.local_addr()? == address {
+    if getsockname(&socket)? == SocketAddrAny::from(address) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    let socket = TcpStream::from_std(socket)?;
     Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
 }
 
-/// A client that was just accepted: joined with its service at once, or else looked after in a task of its own.
-pub(super) fn serve(route: &Arc<Shared>, client: TcpStream, seat: Seat) {
+/// A client that was just accepted: joined with its service at once, or else looked after in a task of its own
+/// until it can be sent to the thread.
+pub(super) fn serve(
+    route: &Arc<Shared>,
+    client: OwnedFd,
+    seat: Seat,
+    thread: &Arc<Mailbox>,
+) -> Option<Box<Relay>> {
     let mut started = None;
     // Nobody overtakes those who are held already.
     if route.held.load(Relaxed) == 0
         && let Some((address, ticket)) = route.register.choose()
     {
         match dial(address) {
-            Ok(Dial::Connected(service)) => {
-                tokio::spawn(Relay::new(client, service, ticket, seat));
-                return;
-            }
+            Ok(Dial::Connected(service)) => return Some(Box::new(Relay::new(client, service, ticket, seat))),
             Ok(Dial::Waiting(service)) => started = Some((service, ticket)),
             Err(_) => {}
         }
     }
-    let route = Arc::clone(route);
-    tokio::spawn(async move {
-        if let Some((service, ticket)) = started
-            && let Ok(Ok(())) = timeout(HANDSHAKE, established(&service, &ticket)).await
-        {
-            return Relay::new(client, service, ticket, seat).await;
-        }
-        if let Some((service, ticket)) = route.hold(&client).await {
-            Relay::new(client, service, ticket, seat).await;
+    let (shared, thread) = (Arc::clone(route), Arc::clone(thread));
+    route.waiting.spawn(async move {
+        if let Some((client, service, ticket)) = shared.wait(client, started).await {
+            thread.send(Letter::Carry(Box::new(Relay::new(client, service, ticket, seat))));
         }
     });
+    None
 }
 
 impl Shared {
+    /// Waits for a handshake that was started, and if nothing comes of it, for any service.
+    async fn wait(
+        &self,
+        client: OwnedFd,
+        started: Option<(OwnedFd, Ticket)>,
+    ) -> Option<(OwnedFd, OwnedFd, Ticket)> {
+        if let Some((service, ticket)) = started
+            && let Ok(Ok(service)) = timeout(HANDSHAKE, established(service)).await
+        {
+            return Some((client, service, ticket));
+        }
+        self.hold(client).await
+    }
+
     /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
-    async fn hold(&self, client: &TcpStream) -> Option<(TcpStream, Ticket)> {
+    async fn hold(&self, client: OwnedFd) -> Option<(OwnedFd, OwnedFd, Ticket)> {
         let _held = Held::new(&self.held);
         let patience = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = TcpStream::from_std(client.into()).ok()?;
         let found = tokio::select! {
             biased;
             found = timeout(patience, self.find()) => found,
-            () = gone(client) => return None,
+            () = gone(&client) => return None,
             () = self.closed() => return None,
         };
         if found.is_err() {
             self.given_up.fetch_add(1, Relaxed);
         }
-        found.ok()
+        let (service, ticket) = found.ok()?;
+        Some((client.into_std().ok()?.into(), service, ticket))
     }
 
     /// A connection to the service, whichever and whenever.
-    async fn find(&self) -> (TcpStream, Ticket) {
+    async fn find(&self) -> (OwnedFd, Ticket) {
         let mut moves = self.moves.subscribe();
         loop {
             moves.mark_unchanged();
@@ -140,7 +156,7 @@ impl Shared {
 
     /// Tries in turn with all others until the service answers. Whoever is first goes on at the pace;
     /// once it succeeds, each of those behind it succeeds at its first attempt.
-    async fn attempt(&self) -> (TcpStream, Ticket) {
+    async fn attempt(&self) -> (OwnedFd, Ticket) {
         let target = self.register.pointing_at();
         if target.is_none() {
             return pending().await;
@@ -158,14 +174,11 @@ impl Shared {
         }
     }
 
-    async fn connect(&self) -> io::Result<(TcpStream, Ticket)> {
+    async fn connect(&self) -> io::Result<(OwnedFd, Ticket)> {
         let (address, ticket) = self.register.choose().ok_or(io::ErrorKind::NotConnected)?;
         match dial(address)? {
             Dial::Connected(service) => Ok((service, ticket)),
-            Dial::Waiting(service) => {
-                established(&service, &ticket).await?;
-                Ok((service, ticket))
-            }
+            Dial::Waiting(service) => Ok((established(service).await?, ticket)),
         }
     }
 
@@ -175,18 +188,12 @@ impl Shared {
     }
 }
 
-/// Waits for the end of a handshake; an order to close ends it as well.
-async fn established(service: &TcpStream, ticket: &Ticket) -> io::Result<()> {
-    poll_fn(|cx| {
-        ticket.wake_on_order(cx.waker());
-        match ticket.order() {
-            Some(Order::Close) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Some(Order::CloseIfQuiet) | None => service.poll_write_ready(cx),
-        }
-    })
-    .await?;
-    socket_error(service)??;
-    Ok(())
+/// Waits for the end of a handshake.
+async fn established(service: OwnedFd) -> io::Result<OwnedFd> {
+    let service = TcpStream::from_std(service.into())?;
+    service.writable().await?;
+    socket_error(&service)??;
+    Ok(service.into_std()?.into())
 }
 
 /// Returns when a held client has gone away. One that has sent something and then its end still wants its

@@ -6,48 +6,43 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::sockopt::{
     set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_tcp_keepcnt, set_tcp_keepidle,
     set_tcp_keepintvl, set_tcp_nodelay, socket_acceptconn,
 };
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with};
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use super::Shared;
-use super::connect::serve;
+use super::mailbox::{Letter, Mailbox};
 
 /// How many handshakes the kernel finishes ahead of us, as far as `net.core.somaxconn` allows.
 const BACKLOG: i32 = 4096;
-/// How many clients are accepted before the connections that exist get their turn.
-const BATCH: usize = 16;
 /// A client that vanished without a word is noticed after this time of silence, plus eight probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
-/// A listening socket and the tasks that empty it.
+/// A listening socket and the threads that empty it.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
-    pub(super) socket: TcpListener,
-    tasks: Vec<AbortHandle>,
+    pub(super) socket: Arc<TcpListener>,
+    threads: Vec<Arc<Mailbox>>,
 }
 
 impl Listener {
     /// Starts to accept, on each of the threads.
-    pub(super) fn accept(&mut self, route: &Arc<Shared>, threads: &[Handle]) -> io::Result<()> {
+    pub(super) fn accept(&mut self, route: &Arc<Shared>, threads: &[Arc<Mailbox>]) {
         for thread in threads {
-            let socket = self.socket.try_clone()?;
-            let route = Arc::clone(route);
-            self.tasks.push(thread.spawn(accept_all(route, socket)).abort_handle());
+            thread.send(Letter::Accept(Arc::clone(&self.socket), Arc::clone(route)));
+            self.threads.push(Arc::clone(thread));
         }
-        Ok(())
     }
 
     /// Stops to accept; the socket goes on collecting clients for whoever has it too.
     pub(super) fn pause(&mut self) {
-        self.tasks.drain(..).for_each(|task| task.abort());
+        for thread in self.threads.drain(..) {
+            thread.send(Letter::Leave(Arc::clone(&self.socket)));
+        }
     }
 
     /// Ends the socket itself, wherever else it may be open.
@@ -89,7 +84,7 @@ pub(super) fn open(address: SocketAddr, adopted: &mut Vec<TcpListener>) -> io::R
     };
     let socket = socket.map_err(|error| explain(address, error))?;
     let address = socket.local_addr()?;
-    Ok(Listener { address, socket, tasks: Vec::new() })
+    Ok(Listener { address, socket: Arc::new(socket), threads: Vec::new() })
 }
 
 fn take_over(socket: TcpListener) -> io::Result<TcpListener> {
@@ -137,64 +132,6 @@ fn explain(address: SocketAddr, error: io::Error) -> io::Error {
         _ => format!("cannot listen on {address}: {error}"),
     };
     io::Error::new(error.kind(), reason)
-}
-
-/// Accepts until it is aborted or its socket is ended. Nobody is waited for in here but clients.
-async fn accept_all(route: Arc<Shared>, socket: TcpListener) {
-    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else {
-        tracing::error!("a listening socket could not be watched, it takes no connections");
-        return;
-    };
-    let mut exhausted = false;
-    for count in 1_usize.. {
-        if count.is_multiple_of(BATCH) {
-            tokio::task::yield_now().await;
-        }
-        match accept_one(&route, &socket).await {
-            Accepted::One => {
-                if std::mem::take(&mut exhausted) {
-                    tracing::info!("new connections are accepted again");
-                }
-            }
-            Accepted::NoRoom(reason) => {
-                if !std::mem::replace(&mut exhausted, true) {
-                    tracing::warn!("new connections have to wait: {reason}");
-                }
-                route.room.someone_leaves().await;
-            }
-            Accepted::Ended => return,
-        }
-    }
-}
-
-enum Accepted {
-    /// A client, or one that gave up while it was waiting.
-    One,
-    /// There is no place for more.
-    NoRoom(String),
-    /// The socket was ended.
-    Ended,
-}
-
-async fn accept_one(route: &Arc<Shared>, socket: &tokio::net::TcpListener) -> Accepted {
-    let Some(seat) = route.room.sit() else {
-        return Accepted::NoRoom("dorc has as many connections as its descriptors allow".into());
-    };
-    let error = match socket.accept().await {
-        Ok((client, _)) => {
-            serve(route, client, seat);
-            return Accepted::One;
-        }
-        Err(error) => error,
-    };
-    match Errno::from_io_error(&error) {
-        Some(Errno::INVAL | Errno::BADF) => Accepted::Ended,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-            Accepted::NoRoom(error.to_string())
-        }
-        // `ECONNABORTED` and its kin: on to the next one.
-        _ => Accepted::One,
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Kernel pipes for `splice`: long transfers go through one without being copied into dorc and out again.
 
 use std::cell::RefCell;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::io::Result;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// How many empty pipes a thread keeps for the next transfer.
@@ -28,7 +28,7 @@ impl Pipe {
     ///
     /// # Errors
     /// No descriptors are left; the transfer has to go on by copying.
-    pub(super) fn take() -> io::Result<Self> {
+    pub(super) fn take() -> Result<Self> {
         if let Some(pipe) = POOL.with_borrow_mut(Vec::pop) {
             return Ok(pipe);
         }
@@ -50,14 +50,17 @@ impl Pipe {
     }
 
     /// Moves what `from` has into the empty pipe.
-    pub(super) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
+    pub(super) fn fill(&mut self, from: impl AsFd) -> Result<usize> {
         let count = splice(from, None, &self.write, None, SIZE, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
         self.inside += count;
         Ok(count)
     }
 
     /// Moves what is inside to `to`, as much as it takes; true once the pipe is empty.
-    pub(super) fn drain(&mut self, to: impl AsFd) -> io::Result<bool> {
+    pub(super) fn drain(&mut self, to: impl AsFd) -> Result<bool> {
+        if self.inside == 0 {
+            return Ok(true);
+        }
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         self.inside -= splice(&self.read, None, to, None, self.inside, flags)?;
         Ok(self.inside == 0)

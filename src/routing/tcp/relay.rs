@@ -1,23 +1,53 @@
-//! One connection from its service's accept to its end: both directions in one small task.
+//! One connection from its service's accept to its end: both directions, moved on by its thread's event loop.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Waker;
 use std::time::Duration;
 
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{RecvFlags, recv};
-use tokio::net::TcpStream;
 
-use super::half::{Half, SCRATCH, Turn};
+use super::half::Half;
 use super::room::Seat;
 use crate::routing::connections::{Order, Ticket};
 
-thread_local! {
-    static MEMORY: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Service,
+}
+
+impl Side {
+    pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Service];
+}
+
+/// A socket and what is known of it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) descriptor: OwnedFd,
+    /// There may be something to read.
+    pub(super) readable: bool,
+    /// It may take something.
+    pub(super) writable: bool,
+    /// Its end, or an error, is there to be read after whatever comes before it.
+    pub(super) ending: bool,
+}
+
+impl Socket {
+    const fn new(descriptor: OwnedFd) -> Self {
+        Self { descriptor, readable: false, writable: true, ending: false }
+    }
+
+    fn note(&mut self, flags: EventFlags) {
+        let over = EventFlags::HUP | EventFlags::ERR;
+        self.ending |= flags.intersects(over | EventFlags::RDHUP);
+        self.readable |= flags.contains(EventFlags::IN) || self.ending;
+        self.writable |= flags.intersects(over | EventFlags::OUT);
+    }
 }
 
 /// A client and a service that talk.
@@ -26,42 +56,95 @@ thread_local! {
 /// counting, so that a count of zero means that nothing is left.
 #[derive(Debug)]
 pub(super) struct Relay {
-    client: TcpStream,
-    service: TcpStream,
+    client: Socket,
+    service: Socket,
     up: Half,
     down: Half,
+    /// It is among those that get the next turn.
+    pub(super) due: bool,
     ticket: Ticket,
     _seat: Seat,
 }
 
 impl Relay {
     /// Joins the two.
-    pub(super) fn new(client: TcpStream, service: TcpStream, ticket: Ticket, seat: Seat) -> Self {
+    pub(super) fn new(client: OwnedFd, service: OwnedFd, ticket: Ticket, seat: Seat) -> Self {
         ticket.connected();
-        Self { client, service, up: Half::new(true), down: Half::new(false), ticket, _seat: seat }
+        Self {
+            client: Socket::new(client),
+            service: Socket::new(service),
+            up: Half::new(),
+            down: Half::new(),
+            due: false,
+            ticket,
+            _seat: seat,
+        }
     }
 
-    fn pump(&mut self, cx: &mut Context<'_>) -> io::Result<(Turn, Turn)> {
+    pub(super) fn socket(&self, side: Side) -> BorrowedFd<'_> {
+        match side {
+            Side::Client => self.client.descriptor.as_fd(),
+            Side::Service => self.service.descriptor.as_fd(),
+        }
+    }
+
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, side: Side, flags: EventFlags) {
+        match side {
+            Side::Client => self.client.note(flags),
+            Side::Service => self.service.note(flags),
+        }
+    }
+
+    /// Reads what there is, both ways.
+    ///
+    /// # Errors
+    /// One side was reset, and so has the other to be.
+    pub(super) fn read(&mut self, memory: &mut [u8]) -> io::Result<()> {
         let Self { client, service, up, down, ticket, .. } = self;
-        MEMORY.with_borrow_mut(|memory| {
-            let above = up.pump(cx, (client, service), memory, || ticket.client_spoke(), down.over())?;
-            let below = down.pump(cx, (service, client), memory, || ticket.service_spoke(), up.over())?;
-            Ok((above, below))
-        })
+        up.read(client, service, memory, || ticket.client_spoke(), down.over())?;
+        down.read(service, client, memory, || ticket.service_spoke(), up.over())
+    }
+
+    /// Writes what was read.
+    pub(super) fn write(&mut self) {
+        self.up.write(&mut self.service);
+        self.down.write(&mut self.client);
+    }
+
+    /// Whether there is more to be done without waiting for an event.
+    pub(super) const fn can_go_on(&self) -> bool {
+        self.up.can_go_on(&self.client, &self.service) || self.down.can_go_on(&self.service, &self.client)
+    }
+
+    /// Whether both sides have said all.
+    pub(super) fn over(&self) -> bool {
+        self.up.over() && self.down.over()
+    }
+
+    /// Says who is to be woken for an order.
+    pub(super) fn wake_on_order(&self, waker: &Waker) {
+        self.ticket.wake_on_order(waker);
+    }
+
+    /// Whether it was told something.
+    pub(super) fn has_order(&self) -> bool {
+        self.ticket.order().is_some()
     }
 
     /// Does as it was told; true if it is to end.
-    fn obey(&self, order: Order) -> bool {
-        match order {
-            Order::Close => {
+    pub(super) fn obeys_by_ending(&self) -> bool {
+        match self.ticket.order() {
+            None => false,
+            Some(Order::Close) => {
                 // An answer that was cut must not look like one that was complete.
                 if self.ticket.unanswered() || self.up.pending() || self.down.pending() {
                     self.reset();
                 }
                 true
             }
-            Order::CloseIfQuiet if self.is_quiet() => true,
-            Order::CloseIfQuiet => {
+            Some(Order::CloseIfQuiet) if self.is_quiet() => true,
+            Some(Order::CloseIfQuiet) => {
                 self.ticket.spared();
                 false
             }
@@ -73,44 +156,20 @@ impl Relay {
         self.ticket.still_quiet()
             && !self.up.pending()
             && !self.down.pending()
-            && is_empty(&self.client)
-            && is_empty(&self.service)
+            && is_empty(&self.client.descriptor)
+            && is_empty(&self.service.descriptor)
     }
 
     /// Makes both sides see a reset instead of an orderly end when the sockets are closed.
-    fn reset(&self) {
-        for side in [&self.client, &self.service] {
+    pub(super) fn reset(&self) {
+        for side in Side::BOTH {
             // A socket that refuses is closed in the ordinary way.
-            let _ = set_socket_linger(side, Some(Duration::ZERO));
+            let _ = set_socket_linger(self.socket(side), Some(Duration::ZERO));
         }
     }
 }
 
-impl Future for Relay {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.ticket.wake_on_order(cx.waker());
-        let turns = self.pump(cx);
-        if turns.is_err() {
-            self.reset();
-            return Poll::Ready(());
-        }
-        if let Some(order) = self.ticket.order()
-            && self.obey(order)
-        {
-            return Poll::Ready(());
-        }
-        match turns {
-            Ok((Turn::Over, Turn::Over)) => return Poll::Ready(()),
-            Ok((Turn::Yields, _) | (_, Turn::Yields)) => cx.waker().wake_by_ref(),
-            _ => {}
-        }
-        Poll::Pending
-    }
-}
-
-fn is_empty(socket: &TcpStream) -> bool {
+fn is_empty(socket: &OwnedFd) -> bool {
     let mut byte = [0; 1];
     matches!(recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Err(Errno::AGAIN) | Ok((_, 0)))
 }

@@ -1,0 +1,73 @@
+//! Accepting on one thread: who comes gets a seat, and who finds none waits in the kernel's queue.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use super::Shared;
+use super::room::Seat;
+
+/// A listening socket on one thread.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) socket: Arc<TcpListener>,
+    pub(super) route: Arc<Shared>,
+    /// There was no room: the socket is not watched until it is tried again.
+    pub(super) paused: bool,
+    /// So it was told.
+    told: bool,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// A client.
+    One(OwnedFd, Seat),
+    /// One that gave up while it was waiting.
+    GaveUp,
+    /// No one is there.
+    Nobody,
+    /// There is no place for more.
+    NoRoom,
+    /// The socket was ended.
+    Ended,
+}
+
+impl Accepting {
+    pub(super) const fn new(socket: Arc<TcpListener>, route: Arc<Shared>) -> Self {
+        Self { socket, route, paused: false, told: false }
+    }
+
+    /// Accepts one client, if one is there.
+    pub(super) fn accept(&mut self) -> Accepted {
+        let Some(seat) = self.route.room.sit() else {
+            return self.no_room("dorc has as many connections as its descriptors allow");
+        };
+        match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(client) => {
+                if std::mem::take(&mut self.told) {
+                    tracing::info!("new connections are accepted again");
+                }
+                Accepted::One(client, seat)
+            }
+            Err(Errno::AGAIN) => Accepted::Nobody,
+            Err(Errno::INVAL | Errno::BADF) => Accepted::Ended,
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                self.no_room(&io::Error::from(error).to_string())
+            }
+            // `ECONNABORTED` and its kin: on to the next one.
+            Err(_) => Accepted::GaveUp,
+        }
+    }
+
+    fn no_room(&mut self, reason: &str) -> Accepted {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("new connections have to wait: {reason}");
+        }
+        Accepted::NoRoom
+    }
+}
