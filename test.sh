@@ -11,13 +11,15 @@ cd "$(dirname "$0")"
 
 # program:package, as the test hosts look for them.
 NEEDED='cc:build-essential systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 pgrep:procps curl:curl
-    python3:python3 node:nodejs caddy:caddy redis-server:redis-server rsync:rsync wrk:wrk'
+    python3:python3 node:nodejs javac:default-jdk-headless caddy:caddy redis-server:redis-server rsync:rsync wrk:wrk'
 
 missing_packages() {
     for pair in $NEEDED; do
         (PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin command -v "${pair%:*}" >/dev/null) ||
             printf '%s ' "${pair#*:}"
     done
+    # Without it, the users that systemd makes up for the services have no names. Its file tells that it is there.
+    ls /lib/*/libnss_systemd.so.2 >/dev/null 2>&1 || echo libnss-systemd
 }
 
 prepare() {
