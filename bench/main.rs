@@ -3,7 +3,8 @@
 //! `cargo bench --bench peers -- [--rounds 5] [--seconds 2] [--json FILE] [--only dorc,haproxy]`
 //!
 //! What counts are the ratios: the load generator, the proxy and the backend share the machine's cores. The peers
-//! take turns within each round, so that a disturbance hits all of them, and the median of the rounds is told.
+//! take turns within each round, so that a disturbance hits all of them, in an order that changes from round to
+//! round, because what ran before leaves its traces in the machine; the median of the rounds is told.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
 mod load;
@@ -71,6 +72,18 @@ fn be_the_plane(addresses: &[SocketAddr]) -> Result<()> {
     runtime.block_on(std::future::pending())
 }
 
+/// The order of a round. In as many rounds as there are kinds each of them comes once right after each other one
+/// (a balanced Latin square, Williams 1949; with an odd number it takes twice as many).
+fn order(kinds: &[Kind], round: usize) -> Vec<Kind> {
+    let count = kinds.len();
+    let place = |index: usize| if index % 2 == 1 { index.div_ceil(2) } else { (count - index / 2) % count };
+    let mut order: Vec<Kind> = (0..count).map(|index| kinds[(place(index) + round) % count]).collect();
+    if count % 2 == 1 && (round / count) % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
 fn compare(options: &Options) -> Result<()> {
     peers::install_what_is_missing()?;
     let wanted = |kind: &Kind| options.only.is_empty() || options.only.iter().any(|name| name == kind.name());
@@ -86,7 +99,7 @@ fn compare(options: &Options) -> Result<()> {
         eprintln!("round {round} of {}", options.rounds);
         for measurement in load::ALL.iter().filter(|measurement| measured(measurement.name)) {
             // Each is started afresh for each measurement: none carries the memory of the last one with it.
-            for &kind in &kinds {
+            for kind in order(&kinds, round) {
                 let peer =
                     Peer::start(kind, &backend).with_context(|| format!("{} does not start", kind.name()))?;
                 let values = (measurement.measure)(&peer, options.seconds)
