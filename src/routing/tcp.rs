@@ -61,7 +61,9 @@ impl Plane {
     /// # Errors
     /// The system gives no thread or no descriptor.
     pub fn start(threads: usize) -> io::Result<Self> {
-        Ok(Self { threads: Threads::start(threads.max(1))?, room: Room::new(), waiting: Handle::current() })
+        // The table of descriptors grows without a wait as long as no thread shares it.
+        let room = Room::new();
+        Ok(Self { threads: Threads::start(threads.max(1))?, room, waiting: Handle::current() })
     }
 
     /// Opens the route of one app, which points nowhere yet. Adopted listeners take the place of binding where

@@ -53,7 +53,7 @@ pub(super) struct EventLoop {
 }
 
 /// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Token {
     Relay(usize, Side),
     Listener(usize),
@@ -85,18 +85,18 @@ impl EventLoop {
     pub(super) fn run(mut self) {
         let mut events = Vec::with_capacity(TURN);
         loop {
-            self.look(&mut events);
+            let letters = self.look(&mut events);
             self.move_bytes();
             self.accept();
-            if events.iter().any(|event| Token::from(event.data) == Token::Mailbox) && !self.open_letters() {
+            if letters && !self.open_letters() {
                 return;
             }
             self.try_again();
         }
     }
 
-    /// Waits until there is something to do, and notes what.
-    fn look(&mut self, events: &mut Vec<Event>) {
+    /// Waits until there is something to do, and notes what; true if the mailbox has rung.
+    fn look(&mut self, events: &mut Vec<Event>) -> bool {
         events.clear();
         let patience = if self.due.is_empty() {
             self.paused_until.map(|until| until.saturating_duration_since(Instant::now()))
@@ -106,6 +106,7 @@ impl EventLoop {
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         // Nothing but a signal can be in the way, and then the next turn looks again.
         let _ = epoll::wait(&self.epoll, spare_capacity(events), patience.as_ref());
+        let mut letters = false;
         for event in &*events {
             match Token::from(event.data) {
                 Token::Relay(key, side) => {
@@ -118,9 +119,10 @@ impl EventLoop {
                     }
                 }
                 Token::Listener(key) => self.calling.push(key),
-                Token::Mailbox => {}
+                Token::Mailbox => letters = true,
             }
         }
+        letters
     }
 
     /// Reads what all have, then writes it all.
