@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::host::TestHost;
 use crate::user;
 
-/// What the daemon may have in memory with twenty apps, in KiB. It is a debug build that is tested here.
-const MEMORY: u64 = 40 << 10;
+/// What the daemon may have in memory with twenty apps, in KiB. A debug build is larger.
+const MEMORY: u64 = if cfg!(debug_assertions) { 40 << 10 } else { 12 << 10 };
 
 /// How often threads of the daemon went to sleep by themselves: each wake-up ends so.
 fn wake_ups(host: &TestHost) -> u64 {
