@@ -40,9 +40,10 @@ pub trait Route: Send + Sync + 'static {
     /// Where connections go now.
     fn pointing_at(&self) -> Option<Target>;
 
-    /// How many connections the service of that colour has through this route.
-    fn open_connections(&self, colour: Colour) -> usize;
+    /// How many connections the service of that colour has through this route. Like `close` it has to answer soon:
+    /// a drain looks at its deadline between two answers.
+    fn open_connections(&self, colour: Colour) -> impl Future<Output = usize> + Send;
 
     /// Closes connections to the service of that colour and says how many.
-    fn close(&self, colour: Colour, which: Which) -> usize;
+    fn close(&self, colour: Colour, which: Which) -> impl Future<Output = usize> + Send;
 }

@@ -133,21 +133,21 @@ impl<R: Route, S: Services> World<R, S> {
     /// Waits until no connection to that colour is left: quiet ones are closed on the way, and at `until` all.
     pub(super) async fn drain(&self, colour: Colour, until: Option<Instant>) -> Tally {
         let mut tally = Tally::default();
-        let at_first = self.route.open_connections(colour);
+        let at_first = self.route.open_connections(colour).await;
         let mut step = Duration::from_millis(5);
         let mut told = None;
         loop {
-            let open = self.route.open_connections(colour);
+            let open = self.route.open_connections(colour).await;
             if open == 0 {
                 break;
             }
             let left = until.map(|until| until.saturating_duration_since(now()));
             if left == Some(Duration::ZERO) {
-                tally.cut = self.route.close(colour, Which::All);
+                tally.cut = self.route.close(colour, Which::All).await;
                 self.wait_closed(colour).await;
                 break;
             }
-            tally.quiet += self.route.close(colour, Which::Quiet(QUIET));
+            tally.quiet += self.route.close(colour, Which::Quiet(QUIET)).await;
             let seconds = left.map(|left| left.as_secs());
             if told != Some((open, seconds)) {
                 told = Some((open, seconds));
@@ -163,7 +163,7 @@ impl<R: Route, S: Services> World<R, S> {
 
     async fn wait_closed(&self, colour: Colour) {
         let closed = async {
-            while self.route.open_connections(colour) > 0 {
+            while self.route.open_connections(colour).await > 0 {
                 sleep(Duration::from_millis(5)).await;
             }
         };

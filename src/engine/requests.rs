@@ -115,22 +115,24 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     pub(super) fn view(&mut self, reply: oneshot::Sender<View>) {
-        let route = &self.world.route;
-        let view = View {
+        let mut view = View {
             app: self.app.clone(),
             deployment: self.deployment.clone(),
             catalogue: self.state.catalogue.clone(),
             running: ByColour::default(),
             ports: self.ports,
-            connections: ByColour::from_fn(|colour| route.open_connections(colour)),
+            connections: ByColour::default(),
             last_exit: self.last_exit.clone(),
         };
-        let services = self.world.services.clone();
+        let world = self.world.clone();
+        // What the world has to be asked for keeps nobody but the asker waiting.
         self.errands.spawn(async move {
-            let mut view = view;
+            for colour in Colour::BOTH {
+                view.connections[colour] = world.route.open_connections(colour).await;
+            }
             for colour in Colour::BOTH {
                 let id = ServiceId { app: view.app.name.clone(), colour };
-                view.running[colour] = services.running(&id).await.unwrap_or_default();
+                view.running[colour] = world.services.running(&id).await.unwrap_or_default();
             }
             let _ = reply.send(view);
         });

@@ -243,11 +243,11 @@ impl Route for TcpRoute {
         self.0.shared.register.pointing_at()
     }
 
-    fn open_connections(&self, colour: Colour) -> usize {
+    async fn open_connections(&self, colour: Colour) -> usize {
         self.0.shared.register.open(colour)
     }
 
-    fn close(&self, colour: Colour, which: Which) -> usize {
+    async fn close(&self, colour: Colour, which: Which) -> usize {
         self.0.shared.register.close(colour, which)
     }
 }

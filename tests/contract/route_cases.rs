@@ -47,15 +47,15 @@ async fn point_at(bed: &impl Bed, colour: Colour) {
 }
 
 async fn open(bed: &impl Bed, colour: Colour, count: usize) {
-    let is_so = || async move { (bed.route().open_connections(colour) == count).then_some(()) };
+    let is_so = || async move { (bed.route().open_connections(colour).await == count).then_some(()) };
     eventually(&format!("{colour} has {count} connections"), is_so).await;
 }
 
 pub async fn points_nowhere_at_first(bed: &impl Bed) {
     assert_eq!(bed.route().pointing_at(), None);
     for colour in Colour::BOTH {
-        assert_eq!(bed.route().open_connections(colour), 0);
-        assert_eq!(bed.route().close(colour, Which::All), 0);
+        assert_eq!(bed.route().open_connections(colour).await, 0);
+        assert_eq!(bed.route().close(colour, Which::All).await, 0);
     }
 }
 
@@ -75,7 +75,7 @@ pub async fn a_connection_stays_with_its_colour(bed: &impl Bed) {
     point_at(bed, Colour::Blue).await;
     let _new = bed.connect(true).await;
     open(bed, Colour::Blue, 1).await;
-    assert_eq!(bed.route().open_connections(Colour::Green), 1);
+    assert_eq!(bed.route().open_connections(Colour::Green).await, 1);
 }
 
 pub async fn closes_all_of_one_colour(bed: &impl Bed) {
@@ -86,11 +86,11 @@ pub async fn closes_all_of_one_colour(bed: &impl Bed) {
     open(bed, Colour::Green, 2).await;
     open(bed, Colour::Blue, 1).await;
 
-    assert_eq!(bed.route().close(Colour::Green, Which::All), 2);
+    assert_eq!(bed.route().close(Colour::Green, Which::All).await, 2);
     bed.closed(one).await;
     bed.closed(other).await;
     open(bed, Colour::Green, 0).await;
-    assert_eq!(bed.route().open_connections(Colour::Blue), 1);
+    assert_eq!(bed.route().open_connections(Colour::Blue).await, 1);
 }
 
 pub async fn closes_what_is_quiet_only(bed: &impl Bed) {
@@ -99,11 +99,11 @@ pub async fn closes_what_is_quiet_only(bed: &impl Bed) {
     open(bed, Colour::Green, 2).await;
     let route = bed.route();
     let quiet = Which::Quiet(Duration::from_millis(20));
-    eventually("one is quiet", || async move { (route.close(Colour::Green, quiet) == 1).then_some(()) })
-        .await;
+    let one_is_closed = || async move { (route.close(Colour::Green, quiet).await == 1).then_some(()) };
+    eventually("one is quiet", one_is_closed).await;
     bed.closed(idle).await;
     open(bed, Colour::Green, 1).await;
-    assert_eq!(route.close(Colour::Green, Which::Quiet(Duration::ZERO)), 0, "an answer is owed");
+    assert_eq!(route.close(Colour::Green, Which::Quiet(Duration::ZERO)).await, 0, "an answer is owed");
 }
 
 pub async fn who_left_is_not_counted(bed: &impl Bed) {

@@ -139,9 +139,9 @@ async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Waits until something that is only to be seen from outside has come true.
-async fn until(mut condition: impl FnMut() -> bool) {
+async fn until(mut condition: impl AsyncFnMut() -> bool) {
     within(async {
-        while !condition() {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })

@@ -79,11 +79,11 @@ impl Route for FakeRoute {
         self.state().target
     }
 
-    fn open_connections(&self, colour: Colour) -> usize {
+    async fn open_connections(&self, colour: Colour) -> usize {
         self.state().open[colour].len()
     }
 
-    fn close(&self, colour: Colour, which: Which) -> usize {
+    async fn close(&self, colour: Colour, which: Which) -> usize {
         let open = &mut self.state().open[colour];
         let before = open.len();
         open.retain(|(_, busy)| *busy && which != Which::All);

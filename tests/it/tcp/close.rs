@@ -40,14 +40,14 @@ async fn quiet_ones_end_and_unanswered_ones_go_on() {
     expect(&mut waiting, "hello").await;
     waiting.write_all(b"?").await.unwrap();
     within(hears.recv()).await.unwrap();
-    assert_eq!(setup.route.close(Colour::Blue, Which::Quiet(Duration::from_secs(60))), 0);
-    assert_eq!(setup.route.close(Colour::Green, AT_ONCE), 0);
-    setup.route.close(Colour::Blue, AT_ONCE);
+    assert_eq!(setup.route.close(Colour::Blue, Which::Quiet(Duration::from_secs(60))).await, 0);
+    assert_eq!(setup.route.close(Colour::Green, AT_ONCE).await, 0);
+    setup.route.close(Colour::Blue, AT_ONCE).await;
     assert_eq!(within(quiet.read(&mut [0; 1])).await.unwrap(), 0, "an orderly end");
-    until(|| setup.route.open_connections(Colour::Blue) == 1).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 1).await;
     say.send(()).unwrap();
     expect(&mut waiting, "answer").await;
-    until(|| setup.route.close(Colour::Blue, AT_ONCE) == 1).await;
+    until(async || setup.route.close(Colour::Blue, AT_ONCE).await == 1).await;
     assert_eq!(within(waiting.read(&mut [0; 1])).await.unwrap(), 0);
 }
 
@@ -58,12 +58,12 @@ async fn all_means_all_and_a_cut_answer_is_a_reset() {
     let mut quiet = setup.connect().await;
     let mut waiting = setup.connect().await;
     waiting.write_all(b"?").await.unwrap();
-    until(|| setup.route.open_connections(Colour::Blue) == 2).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 2).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!(setup.route.close(Colour::Blue, Which::All), 2);
+    assert_eq!(setup.route.close(Colour::Blue, Which::All).await, 2);
     assert_eq!(within(quiet.read(&mut [0; 1])).await.unwrap(), 0);
     assert_eq!(within(waiting.read(&mut [0; 1])).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn the_answers_of_close_add_up_to_what_was_closed() {
         async move {
             let mut closed = 0;
             while !done.load(Relaxed) {
-                closed += route.close(Colour::Blue, Which::Quiet(Duration::from_millis(1)));
+                closed += route.close(Colour::Blue, Which::Quiet(Duration::from_millis(1))).await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             closed
@@ -115,7 +115,7 @@ async fn finishing_waits_for_answers_and_leaves_the_socket_to_the_successor() {
     let setup = Setup::pointing_at(&service).await;
     let (quiet, mut waiting) = (setup.connect().await, setup.connect().await);
     waiting.write_all(b"?").await.unwrap();
-    until(|| setup.route.open_connections(Colour::Blue) == 2).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 2).await;
     let store = setup.route.listeners();
     let finish = tokio::spawn({
         let route = setup.route.clone();
@@ -143,10 +143,10 @@ async fn finishing_has_a_deadline() {
     let setup = Setup::pointing_at(&service).await;
     let mut waiting = setup.connect().await;
     waiting.write_all(b"?").await.unwrap();
-    until(|| setup.route.open_connections(Colour::Blue) == 1).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 1).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(setup.route.finish(Duration::from_millis(300)).await, 1);
-    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ async fn accepting_goes_on_after_emfile() {
     let mut late: TcpStream = socket.connect(setup.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut late, b"hello").await.unwrap();
     ask(&mut client, "others go on", "others go on").await;
-    assert_eq!(setup.route.open_connections(Colour::Blue), 1);
+    assert_eq!(setup.route.open_connections(Colour::Blue).await, 1);
     drop(fillers);
     expect(&mut late, "hello").await;
 }

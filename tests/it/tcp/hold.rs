@@ -20,8 +20,8 @@ async fn clients_wait_for_a_service_that_restarts() {
         client.write_all(b"anyone?\n").await.unwrap();
         clients.push(client);
     }
-    until(|| setup.route.held() == 200).await;
-    assert!(setup.route.open_connections(Colour::Blue) <= 1, "only one of them may be trying");
+    until(async || setup.route.held() == 200).await;
+    assert!(setup.route.open_connections(Colour::Blue).await <= 1, "only one of them may be trying");
     let _service = Service::on(TcpListener::bind(address).await.unwrap(), |socket| answer(socket, "here"));
     for client in &mut clients {
         expect(client, "here").await;
@@ -34,13 +34,13 @@ async fn clients_are_handed_over_when_a_target_is_named() {
     let setup = Setup::with_hold(PATIENCE);
     let mut client = setup.connect().await;
     client.write_all(b"anyone?\n").await.unwrap();
-    until(|| setup.route.held() == 1).await;
+    until(async || setup.route.held() == 1).await;
     // First to one that refuses, then to one that answers.
     setup.point_at(Colour::Blue, free_address()).await;
     let service = Service::named("green").await;
     setup.point_at(Colour::Green, service.address).await;
     expect(&mut client, "green").await;
-    assert_eq!((setup.route.open_connections(Colour::Blue), setup.route.held()), (0, 0));
+    assert_eq!((setup.route.open_connections(Colour::Blue).await, setup.route.held()), (0, 0));
 }
 
 #[tokio::test]
@@ -64,12 +64,12 @@ async fn who_goes_away_is_not_held_any_longer() {
     half_closed.shutdown().await.unwrap();
     let mut reset = setup.connect().await;
     reset.write_all(b"anyone?\n").await.unwrap();
-    until(|| setup.route.held() == 3).await;
+    until(async || setup.route.held() == 3).await;
     drop(silent);
-    until(|| setup.route.held() == 2).await;
+    until(async || setup.route.held() == 2).await;
     reset.set_zero_linger().unwrap();
     drop(reset);
-    until(|| setup.route.held() == 1).await;
+    until(async || setup.route.held() == 1).await;
     // The one that only has nothing more to say still gets its answer.
     let service = Service::named("late").await;
     setup.point_at(Colour::Blue, service.address).await;
@@ -92,7 +92,7 @@ async fn a_service_whose_queue_is_full_gets_its_clients_later() {
         client.write_all(b"anyone?\n").await.unwrap();
         clients.push(client);
     }
-    until(|| setup.route.held() > 10).await;
+    until(async || setup.route.held() > 10).await;
     let _service = Service::on(listener, |socket| answer(socket, "here"));
     for client in &mut clients {
         expect(client, "here").await;

@@ -52,10 +52,10 @@ async fn what_is_said_arrives_and_is_answered() {
     for text in ["one", "and another one"] {
         ask(&mut client, text, text).await;
     }
-    assert_eq!(setup.route.open_connections(Colour::Blue), 1);
+    assert_eq!(setup.route.open_connections(Colour::Blue).await, 1);
     assert_eq!(setup.route.accepted(Colour::Blue), 1);
     drop(client);
-    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn several_threads_share_the_clients() {
     for client in &mut clients {
         ask(client, "hello", "hello").await;
     }
-    assert_eq!(setup.route.open_connections(Colour::Green), 50);
+    assert_eq!(setup.route.open_connections(Colour::Green).await, 50);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_service_that_has_said_all_still_listens() {
     client.write_all(b"thank you").await.unwrap();
     drop(client);
     assert_eq!(within(hears.recv()).await.unwrap(), "thank you");
-    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
 }
 
 #[tokio::test]
@@ -190,5 +190,5 @@ async fn a_reset_of_either_side_reaches_the_other() {
     ask(&mut resets, "x", "go").await;
     resets.set_zero_linger().unwrap();
     drop(resets);
-    until(|| setup.route.open_connections(Colour::Blue) == 0).await;
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
 }

@@ -47,7 +47,9 @@ async fn none_of_thousands_of_connections_fails_while_the_target_moves() {
         }
     })
     .await;
-    until(|| Colour::BOTH.into_iter().all(|colour| setup.route.open_connections(colour) == 0)).await;
+    for colour in Colour::BOTH {
+        until(async || setup.route.open_connections(colour).await == 0).await;
+    }
     assert!(setup.route.accepted(Colour::Blue) > 0 && setup.route.accepted(Colour::Green) > 0);
 }
 
@@ -63,10 +65,10 @@ async fn the_count_of_the_old_colour_only_falls_after_the_switch() {
     // The old one goes on, also with several questions at once.
     ask(&mut old, "who?\nwho?\nwho?\n", "blue!blue!blue!").await;
     let open = |colour| setup.route.open_connections(colour);
-    assert_eq!((open(Colour::Blue), open(Colour::Green)), (1, 1));
+    assert_eq!((open(Colour::Blue).await, open(Colour::Green).await), (1, 1));
     drop(old);
-    until(|| open(Colour::Blue) == 0).await;
-    assert_eq!(open(Colour::Green), 1);
+    until(async || open(Colour::Blue).await == 0).await;
+    assert_eq!(open(Colour::Green).await, 1);
 }
 
 #[tokio::test]
@@ -76,7 +78,7 @@ async fn who_was_refused_by_the_old_colour_gets_the_new_one() {
     setup.point_at(Colour::Blue, free_address()).await;
     let mut client = setup.connect().await;
     client.write_all(b"who?\n").await.unwrap();
-    until(|| setup.route.held() == 1).await;
+    until(async || setup.route.held() == 1).await;
     setup.point_at(Colour::Green, green.address).await;
     super::expect(&mut client, "green").await;
 }
