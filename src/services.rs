@@ -5,6 +5,7 @@ pub mod systemd;
 pub mod unit;
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
@@ -77,4 +78,8 @@ pub trait Services: Send + Sync + 'static {
 
     /// The TCP ports that the service's processes listen on, for the reason of a failure.
     fn listening_ports(&self, id: &ServiceId) -> impl Future<Output = Vec<u16>> + Send;
+
+    /// The folder of the control group that holds the processes of the service and nothing else; `None`: it does not
+    /// run, or its supervisor gives it none of its own.
+    fn control_group(&self, id: &ServiceId) -> impl Future<Output = Option<PathBuf>> + Send;
 }

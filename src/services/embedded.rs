@@ -209,6 +209,10 @@ impl Services for Embedded {
         let ports = blocking(move || Ok(proc::listening_ports(&proc::descendants(guard)))).await;
         ports.unwrap_or_default()
     }
+
+    async fn control_group(&self, _: &ServiceId) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// Passes the ends of one app's services on; the oldest are lost where the reader is slow.

@@ -4,6 +4,7 @@
 //! waited for; what happens by itself is told in signals. Nothing is polled.
 
 mod bus;
+mod control_group;
 mod files;
 mod install;
 mod journal;
@@ -18,6 +19,7 @@ mod working_dir;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -277,6 +279,10 @@ impl Systemd {
             restarts: self.bus.service(&name).await?.n_restarts().await?,
         }))
     }
+
+    async fn control_group_once(&self, id: &ServiceId) -> Result<String, ServiceError> {
+        Ok(self.bus.service(&unit_name(id)).await?.control_group().await?)
+    }
 }
 
 impl Services for Systemd {
@@ -320,6 +326,16 @@ impl Services for Systemd {
     async fn listening_ports(&self, id: &ServiceId) -> Vec<u16> {
         let pids = self.processes(id).await.unwrap_or_default();
         blocking(move || Ok(sockets::listening_ports(&pids))).await.unwrap_or_default()
+    }
+
+    async fn control_group(&self, id: &ServiceId) -> Option<PathBuf> {
+        match self.bus.patiently(|| self.control_group_once(id)).await {
+            Ok(group) => blocking(move || Ok(control_group::folder(&group))).await.ok()?,
+            Err(error) => {
+                tracing::warn!("the control group of {id} is not known: {error}");
+                None
+            }
+        }
     }
 }
 

@@ -224,6 +224,21 @@ async fn without_the_sandbox_it_runs_as_the_user_and_that_is_all() {
 }
 
 #[tokio::test]
+async fn a_service_has_a_control_group_while_it_runs() {
+    let Some(bed) = bed().await else { return };
+    let service = Fixture::new("unit-group", bed.root()).sleeper(1);
+    assert_eq!(bed.services().control_group(&service.id).await, None);
+    bed.services().start(&service).await.unwrap();
+    let group = bed.services().control_group(&service.id).await.unwrap();
+    let main_pid = running(bed.services(), &service.id).await.main_pid.unwrap();
+    assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap(), format!("{main_pid}\n"));
+    assert!(group.join("cgroup.controllers").exists(), "{} is of cgroup2", group.display());
+    bed.services().stop(&service.id).await.unwrap();
+    assert_eq!(bed.services().control_group(&service.id).await, None);
+    bed.services().remove(&service.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn start_enables_and_stop_disables() {
     let Some(bed) = bed().await else { return };
     let service = Fixture::new("unit-boot", bed.root()).sleeper(1);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dorc::model::app::{AppName, Service, ServiceId};
@@ -212,5 +213,9 @@ impl Services for FakeServices {
         let machine = self.machine();
         let port = machine.running.get(id).and_then(|process| process.port.as_ref());
         port.map(|port| port.local_addr().unwrap().port()).into_iter().collect()
+    }
+
+    async fn control_group(&self, _: &ServiceId) -> Option<PathBuf> {
+        None
     }
 }

@@ -59,4 +59,6 @@ pub(super) trait Service {
     fn main_pid(&self) -> zbus::Result<u32>;
     #[zbus(property(emits_changed_signal = "false"), name = "NRestarts")]
     fn n_restarts(&self) -> zbus::Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn control_group(&self) -> zbus::Result<String>;
 }
