@@ -108,10 +108,12 @@ impl SockDiag {
     /// The kernel refuses, does not answer in time, or does not know the control groups of sockets.
     pub fn connections(&mut self, cgroup: u64, ports: &[u16]) -> io::Result<Vec<Connection>> {
         let mut connections = Vec::new();
-        for one in self.dump(State::CONNECTED, Some(cgroup), ports)? {
+        let found = self.dump(State::CONNECTED, Some(cgroup), ports)?;
+        // What is only remembered of a closed connection belongs to nobody.
+        for one in found.into_iter().filter(Found::is_open) {
             // One whose owner isn't known must not look like one that isn't there.
             let Some(owner) = one.cgroup else { return Err(no_cgroups()) };
-            if owner == cgroup && one.is_open() {
+            if owner == cgroup {
                 connections.extend(one.into_connection());
             }
         }
