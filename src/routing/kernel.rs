@@ -1,1 +1,3 @@
 //! The kernel plane: its place; not built yet.
+
+pub mod sock_diag;

@@ -16,5 +16,6 @@ mod intake;
 mod properties;
 mod register;
 mod releases;
+mod sock_diag;
 mod tcp;
 mod unit;
