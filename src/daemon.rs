@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{self, Apps};
+use crate::routing::kernel::Kernel;
 use crate::routing::tcp::Plane;
 use crate::services::Services;
 
@@ -54,7 +55,11 @@ impl<S: Services> Daemon<S> {
         let listener = take_socket(&places.socket).await?;
         places.hand_to_group()?;
         let plane = Plane::start(threads).context("the data plane could not be started")?;
-        let registry = Arc::new(Registry::new(places, plane, services, descriptors::adopt()));
+        let kernel = match &places.pins {
+            Some(folder) => Kernel::new(folder.clone()),
+            None => Kernel::none("dorc up has the tcp plane only".into()),
+        };
+        let registry = Arc::new(Registry::new(places, plane, kernel, services, descriptors::adopt()));
         registry.load_all().await;
         Ok(Self { registry, listener })
     }

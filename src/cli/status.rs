@@ -145,12 +145,30 @@ fn service_line(label: &str, service: &api::ServiceStatus) {
         details.push(format!("started again {} times", service.restarts));
     }
     say::hint(label, &format!("{cell}  {} ({})", service.state, details.join(", ")));
+    if let Some(traffic) = service.traffic.filter(|traffic| traffic.accepted > 0) {
+        say::hint("", &traffic_line(&traffic));
+    }
     if let Some(failure) = &service.failure {
         say::hint("", &Style::Red.paint(&say::plain(&failure.reason)));
         for text in &failure.log {
             say::hint("", &say::plain(text));
         }
     }
+}
+
+/// What passed to a service, for people.
+fn traffic_line(traffic: &api::Traffic) -> String {
+    let mut parts =
+        vec![format!("{} since dorc routes to it", say::count(traffic.accepted as usize, "connection"))];
+    if traffic.closed > 0 {
+        parts.push(format!("{} closed by dorc", traffic.closed));
+    }
+    if let Some(time) = traffic.round_trip_us {
+        let bytes = |count| indicatif::BinaryBytes(count).to_string();
+        let (received, sent) = (bytes(traffic.received_bytes), bytes(traffic.sent_bytes));
+        parts.push(format!("the open ones received {received} and sent {sent}, round trip {time} µs"));
+    }
+    parts.join(", ")
 }
 
 /// Prints rows below their titles, each column as wide as it has to be.

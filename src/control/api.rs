@@ -259,6 +259,9 @@ pub struct ServiceStatus {
     pub port: u16,
     /// Connections that it has through dorc.
     pub connections: usize,
+    /// What passed there; only on the kernel plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// Its main process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -267,6 +270,22 @@ pub struct ServiceStatus {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// What passed to one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections that it got; one whose first packet was repeated counts twice.
+    pub accepted: u64,
+    /// Connections that dorc closed since it was started.
+    pub closed: u64,
+    /// What the connections that are open have received, in bytes.
+    pub received_bytes: u64,
+    /// What they have sent, in bytes.
+    pub sent_bytes: u64,
+    /// Their mean round-trip time in microseconds; none: no connection is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
 }
 
 /// One release, as `dorc releases` lists it.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::PlaneView;
 use super::api::{self, exit};
 use crate::engine::View;
 use crate::model::app::AppName;
@@ -93,7 +94,7 @@ fn not_healthy(release: Option<ReleaseId>, colour: Option<Colour>, reason: &str)
     }
 }
 
-pub(super) fn status(view: &View, plane: (String, Option<String>)) -> api::AppStatus {
+pub(super) fn status(view: &View, plane: PlaneView) -> api::AppStatus {
     let deployment = &view.deployment;
     let active = deployment.active();
     let way_back = match deployment.phase() {
@@ -103,8 +104,8 @@ pub(super) fn status(view: &View, plane: (String, Option<String>)) -> api::AppSt
     api::AppStatus {
         app: view.app.name.to_string(),
         listen: view.app.listen.iter().map(ToString::to_string).collect(),
-        plane: plane.0,
-        plane_reason: plane.1,
+        plane: plane.name.to_owned(),
+        plane_reason: plane.reason,
         release_dir: view.app.release_dir.display().to_string(),
         active: active.map(|live| live.colour.to_string()),
         phase: phase(deployment.phase()).to_owned(),
@@ -117,8 +118,8 @@ pub(super) fn status(view: &View, plane: (String, Option<String>)) -> api::AppSt
         queued: deployment.queued().map(|release| release.to_string()),
         way_back: way_back.map(|release| release.to_string()),
         last_exit: view.last_exit.as_ref().map(|(when, how)| format!("{}: {how}", time(*when))),
-        green: service(view, Colour::Green),
-        blue: service(view, Colour::Blue),
+        green: api::ServiceStatus { traffic: plane.traffic.green, ..service(view, Colour::Green) },
+        blue: api::ServiceStatus { traffic: plane.traffic.blue, ..service(view, Colour::Blue) },
     }
 }
 
@@ -184,6 +185,7 @@ fn service(view: &View, colour: Colour) -> api::ServiceStatus {
         release: release.map(|release| release.to_string()),
         port: view.ports[colour],
         connections: view.connections[colour],
+        traffic: None,
         pid: running.and_then(|running| running.main_pid),
         restarts: running.map_or(0, |running| running.restarts),
         failure: why.map(failure),

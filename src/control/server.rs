@@ -100,7 +100,7 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
         if only.is_none_or(|only| only == handle.name().as_str())
             && let Ok(view) = handle.view().await
         {
-            found.push(report::status(&view, apps.plane(handle.name())));
+            found.push(report::status(&view, apps.plane(handle.name()).await));
         }
     }
     let broken: Vec<_> = apps

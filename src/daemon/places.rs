@@ -22,6 +22,8 @@ pub struct Places {
     pub state: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
+    /// Where the kernel plane pins what outlives the daemon; `None`: there is only the tcp plane.
+    pub pins: Option<PathBuf>,
     /// What relative paths in app files are taken from; `None`: they are problems.
     pub base: Option<PathBuf>,
 }
@@ -34,6 +36,7 @@ impl Places {
             apps: "/etc/dorc/apps".into(),
             state: "/var/lib/dorc".into(),
             socket: "/run/dorc/dorc.sock".into(),
+            pins: Some("/run/dorc/bpf".into()),
             base: None,
         }
     }
@@ -42,7 +45,13 @@ impl Places {
     #[must_use]
     pub fn local(dir: &Path) -> Self {
         let own = dir.join(".dorc");
-        Self { apps: dir.to_owned(), socket: own.join("dorc.sock"), state: own, base: Some(dir.to_owned()) }
+        Self {
+            apps: dir.to_owned(),
+            socket: own.join("dorc.sock"),
+            pins: None,
+            state: own,
+            base: Some(dir.to_owned()),
+        }
     }
 
     /// The app file of an app.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +14,12 @@ use tokio::task::JoinSet;
 use super::files::{read_state, refuse_errors};
 use super::{Places, descriptors};
 use crate::config::{self};
-use crate::control::Apps;
+use crate::control::{Apps, PlaneView, api};
 use crate::engine::{self, Handle};
-use crate::model::app::{App, AppName, PlaneChoice};
+use crate::model::app::{App, AppName, PlaneChoice, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::routing::tcp::{Plane, TcpRoute};
+use crate::routing::kernel::{Kernel, KernelRoute};
+use crate::routing::tcp::Plane;
 use crate::services::Services;
 use crate::state::History;
 
@@ -27,6 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 pub struct Registry<S> {
     places: Places,
     plane: Plane,
+    kernel: Arc<Kernel>,
     services: Arc<S>,
     apps: Mutex<BTreeMap<AppName, Loaded>>,
     broken: Mutex<BTreeMap<String, String>>,
@@ -42,7 +46,7 @@ pub struct Registry<S> {
 struct Loaded {
     app: App,
     handle: Handle,
-    route: TcpRoute,
+    route: KernelRoute,
     ports: ByColour<u16>,
     /// Passes on that something changed; ends with this.
     _watcher: JoinSet<()>,
@@ -58,10 +62,17 @@ impl Loaded {
 }
 
 impl<S: Services> Registry<S> {
-    pub(super) fn new(places: Places, plane: Plane, services: Arc<S>, adopted: Vec<TcpListener>) -> Self {
+    pub(super) fn new(
+        places: Places,
+        plane: Plane,
+        kernel: Kernel,
+        services: Arc<S>,
+        adopted: Vec<TcpListener>,
+    ) -> Self {
         Self {
             places,
             plane,
+            kernel: Arc::new(kernel),
             services,
             apps: Mutex::default(),
             broken: Mutex::default(),
@@ -125,6 +136,12 @@ impl<S: Services> Registry<S> {
                 descriptors::forget(address);
             }
         }
+        let files = self.places.app_files();
+        let names = files.iter().filter_map(|file| AppName::new(&file.file_stem()?.to_string_lossy()).ok());
+        let takes_tcp =
+            |name: &AppName| self.apps().get(name).is_some_and(|loaded| !loaded.route.has_shortcut());
+        let steered: Vec<AppName> = names.filter(|name| !takes_tcp(name)).collect();
+        self.kernel.clean_up(&steered);
     }
 
     /// Loads an app with its file, or with the last one that was right if it no longer is.
@@ -150,6 +167,9 @@ impl<S: Services> Registry<S> {
             self.missing().insert(name.clone());
             format!("{error}; it is tried again until it is there")
         })?;
+        if let Err(reason) = self.choose_plane(&app, &route).await {
+            tracing::warn!(app = %name, reason, "it has the tcp plane");
+        }
         self.start(app, route).await.map(|_| ())
     }
 
@@ -189,13 +209,7 @@ impl<S: Services> Registry<S> {
             .filter(|loaded| loaded.app.name != app.name)
             .map(Loaded::with_ports)
             .collect();
-        refuse_errors(config::conflicts(app, &others))?;
-        match app.plane {
-            PlaneChoice::Auto | PlaneChoice::Tcp => Ok(()),
-            PlaneChoice::Kernel | PlaneChoice::Http => {
-                Err("plane: this dorc has only the tcp plane yet; use plane = \"auto\"".into())
-            }
-        }
+        refuse_errors(config::conflicts(app, &others))
     }
 
     async fn check_host(&self, app: &App) -> Result<(), String> {
@@ -210,16 +224,47 @@ impl<S: Services> Registry<S> {
         refuse_errors(problems)
     }
 
-    fn open(&self, app: &App) -> io::Result<TcpRoute> {
+    fn open(&self, app: &App) -> io::Result<KernelRoute> {
         let adopted = descriptors::matching(
             &mut self.adopted.lock().unwrap_or_else(PoisonError::into_inner),
             &app.listen,
         );
-        self.plane.open(&app.listen, app.switch.hold, adopted)
+        let tcp = self.plane.open(&app.listen, app.switch.hold, adopted)?;
+        let (services, name) = (self.services.clone(), app.name.clone());
+        let control_group = Arc::new(move |colour| {
+            let (services, id) = (services.clone(), ServiceId { app: name.clone(), colour });
+            let group = async move { services.control_group(&id).await };
+            Box::pin(group) as Pin<Box<dyn Future<Output = Option<PathBuf>> + Send>>
+        });
+        Ok(KernelRoute::new(tcp, app.name.clone(), control_group))
+    }
+
+    /// Gives a route the plane that its app wants, as far as that is possible; else the reason.
+    async fn choose_plane(&self, app: &App, route: &KernelRoute) -> Result<(), String> {
+        match app.plane {
+            PlaneChoice::Auto | PlaneChoice::Kernel => route.take_shortcut(&self.kernel).await,
+            PlaneChoice::Tcp | PlaneChoice::Http => route
+                .leave_shortcut(&self.kernel, "its app file says so")
+                .map_err(|error| format!("the kernel plane goes on: {error}")),
+        }
+    }
+
+    /// As `choose_plane`; refuses an app that has to have the kernel plane and can't.
+    async fn insist_on_plane(&self, app: &App, route: &KernelRoute) -> Result<(), String> {
+        match self.choose_plane(app, route).await {
+            Err(reason) if app.plane == PlaneChoice::Kernel => Err(format!(
+                "plane = \"kernel\" is not possible: {reason}; \"auto\" takes the tcp plane then"
+            )),
+            Err(reason) => {
+                tracing::info!(app = %app.name, reason, "it has the tcp plane");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Starts the engine.
-    async fn start(&self, app: App, route: TcpRoute) -> Result<String, String> {
+    async fn start(&self, app: App, route: KernelRoute) -> Result<String, String> {
         let name = app.name.clone();
         let state_dir = self.places.state_dir(&name);
         let state = read_state(&state_dir).await?;
@@ -274,12 +319,13 @@ impl<S: Services> Registry<S> {
         else {
             return Err(format!("it is not loaded; first: dorc load {name}"));
         };
-        route.listen(&app.listen, Vec::new()).map_err(|error| error.to_string())?;
+        route.listen(&app.listen).map_err(|error| error.to_string())?;
+        self.insist_on_plane(&app, &route).await?;
         let updated = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string());
         let message = match updated.flatten() {
             Ok(message) => message,
             Err(why) => {
-                if let Err(error) = route.listen(&before, Vec::new()) {
+                if let Err(error) = route.listen(&before) {
                     tracing::error!(app = %name, %error, "can't listen as before");
                 }
                 return Err(why);
@@ -288,12 +334,12 @@ impl<S: Services> Registry<S> {
         for address in before.iter().filter(|address| !app.listen.contains(address)) {
             descriptors::forget(*address);
         }
-        for (address, socket) in route.listeners() {
+        for (address, socket) in route.tcp().listeners() {
             if !before.contains(&address) {
                 descriptors::keep(address, &socket);
             }
         }
-        route.set_hold(app.switch.hold);
+        route.tcp().set_hold(app.switch.hold);
         if let Some(loaded) = self.apps().get_mut(&name) {
             loaded.ports = app.service.ports.unwrap_or(loaded.ports);
             loaded.app = app;
@@ -305,7 +351,7 @@ impl<S: Services> Registry<S> {
 
     /// Ends everything in this process: connections get so long to finish; services go on.
     pub(super) async fn end(&self, finish: Duration) {
-        let loaded: Vec<(Handle, TcpRoute)> = std::mem::take(&mut *self.apps())
+        let loaded: Vec<(Handle, KernelRoute)> = std::mem::take(&mut *self.apps())
             .into_values()
             .map(|loaded| (loaded.handle, loaded.route))
             .collect();
@@ -313,7 +359,7 @@ impl<S: Services> Registry<S> {
         for (handle, route) in loaded {
             ends.spawn(async move {
                 handle.end().await;
-                let cut = route.finish(finish).await;
+                let cut = route.tcp().finish(finish).await;
                 if cut > 0 {
                     tracing::warn!(app = %handle.name(), cut, "connections were closed before they were done");
                 }
@@ -350,6 +396,10 @@ impl<S: Services> Apps for Registry<S> {
             self.take_changed(app, who).await
         } else {
             let route = self.open(&app).map_err(|error| error.to_string())?;
+            if let Err(reason) = self.insist_on_plane(&app, &route).await {
+                route.close_down();
+                return Err(reason);
+            }
             self.start(app, route).await
         };
         if result.is_ok() {
@@ -373,7 +423,7 @@ impl<S: Services> Apps for Registry<S> {
             return Err("it is not loaded; dorc status lists the apps that are".into());
         };
         handle.remove(purge).await.map_err(|ended| ended.to_string())??;
-        for (address, _) in route.listeners() {
+        for address in route.tcp().addresses() {
             descriptors::forget(address);
         }
         route.close_down();
@@ -386,11 +436,22 @@ impl<S: Services> Apps for Registry<S> {
         })
     }
 
-    fn plane(&self, app: &AppName) -> (String, Option<String>) {
-        let asked = self.apps().get(app).map(|loaded| loaded.app.plane);
-        let reason =
-            (asked == Some(PlaneChoice::Auto)).then(|| "this dorc has no kernel plane yet".to_owned());
-        ("tcp".into(), reason)
+    async fn plane(&self, app: &AppName) -> PlaneView {
+        let loaded = self.apps().get(app).map(|loaded| (loaded.route.clone(), loaded.app.plane));
+        let Some((route, plane)) = loaded else { return PlaneView::default() };
+        let obstacle = route.obstacle();
+        let name = if obstacle.is_none() { "kernel" } else { "tcp" };
+        let mut traffic = ByColour::default();
+        for colour in Colour::BOTH {
+            traffic[colour] = route.traffic(colour).await.map(|traffic| api::Traffic {
+                accepted: traffic.accepted,
+                closed: traffic.closed,
+                received_bytes: traffic.received,
+                sent_bytes: traffic.sent,
+                round_trip_us: traffic.round_trip.map(|time| time.as_micros() as u64),
+            });
+        }
+        PlaneView { name, reason: obstacle.filter(|_| plane != PlaneChoice::Tcp), traffic }
     }
 
     fn history(&self, app: &AppName) -> History {
@@ -398,8 +459,8 @@ impl<S: Services> Apps for Registry<S> {
     }
 }
 
-fn keep_listeners(route: &TcpRoute) {
-    for (address, socket) in route.listeners() {
+fn keep_listeners(route: &KernelRoute) {
+    for (address, socket) in route.tcp().listeners() {
         descriptors::keep(address, &socket);
     }
 }

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::{Daemon, Places, Settings, told_to_end};
 use crate::model::app::AppName;
+use crate::routing::kernel::Kernel;
 use crate::services::systemd::Systemd;
 use crate::services::unit;
 
@@ -42,13 +45,17 @@ pub async fn install(unit_text: &str, program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stops, disables and deletes the daemon's unit; false if there was none.
+/// Stops, disables and deletes the daemon's unit, and what it left in the kernel; false if there was no unit.
 ///
 /// # Errors
-/// It can't be stopped or deleted.
+/// Something can't be stopped or deleted.
 pub async fn uninstall() -> anyhow::Result<bool> {
     let systemd = Systemd::connect(unit::Places::default()).await?;
-    Ok(systemd.uninstall_unit(UNIT_NAME).await?)
+    let stopped = systemd.uninstall_unit(UNIT_NAME).await?;
+    if let Some(folder) = Places::system().pins {
+        Kernel::take_down(&folder).context("the kernel plane could not be taken down")?;
+    }
+    Ok(stopped)
 }
 
 /// Deletes what an app that was removed stored in its state directory.

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use self::connect::{Pace, open_in_all};
@@ -87,6 +87,7 @@ impl Plane {
             moves: watch::Sender::new(()),
             closing: watch::Sender::new(false),
             waiting: self.waiting.clone(),
+            arrivals: Arc::default(),
         });
         let listeners = Mutex::new(Vec::new());
         let route = TcpRoute(Arc::new(Owner { shared, listeners, threads: self.threads.mailboxes() }));
@@ -109,6 +110,7 @@ struct Shared {
     closing: watch::Sender<bool>,
     /// Runs the tasks of those who have to wait for a service.
     waiting: Handle,
+    arrivals: Arc<Notify>,
 }
 
 /// The route of one app on the tcp plane. When the last clone is dropped its connections are closed.
@@ -185,6 +187,18 @@ impl TcpRoute {
             .iter()
             .filter_map(|listener| Some((listener.address, listener.socket.try_clone().ok()?.into())))
             .collect()
+    }
+
+    /// The addresses that it really listens on.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.listeners().iter().map(|listener| listener.address).collect()
+    }
+
+    /// Is notified of each client that is accepted; of those that come while nobody looks, once.
+    #[must_use]
+    pub fn arrivals(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.shared.arrivals)
     }
 
     /// How many connections that colour has got since the route was opened.

@@ -13,6 +13,7 @@ mod foreign;
 mod harness;
 mod hostile;
 mod install;
+mod kernel;
 mod killed;
 mod load;
 mod lost;

@@ -156,6 +156,7 @@ impl EventLoop {
                 let Some(listener) = self.listeners.get_mut(key) else { break };
                 match listener.accept() {
                     Accepted::One(client, seat) => {
+                        listener.route.arrivals.notify_one();
                         if let Some(relay) = serve(&listener.route, client, seat, &self.mailbox) {
                             self.carry(relay);
                         }
