@@ -12,6 +12,9 @@ use crate::routing::Which;
 
 /// What comes after the answer of a service follows its request within this time: the client's acknowledgement.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
+/// How often, and how far apart, connections that are to be closed are looked at until their request is answered.
+const LOOKS: usize = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
 /// Whether a connection to that address is one of the app's.
 fn is_listened_on(addresses: &[SocketAddr], local: SocketAddr) -> bool {
@@ -45,22 +48,53 @@ pub(super) fn handshakes(addresses: &[SocketAddr]) -> io::Result<Vec<(SocketAddr
     Ok(found)
 }
 
-/// Closes connections, and says how many.
+/// Closes connections, and says how many. Of those that are to be closed in any case, the ones with a request under way get
+/// a moment to answer it.
 pub(super) fn close(connections: &[Connection], which: Which) -> io::Result<usize> {
     let mut diag = SockDiag::open()?;
-    let mut closed = 0;
-    for connection in connections {
-        let wanted = match which {
-            Which::All => true,
-            // What was seen a moment ago is not enough: it may have got a request since.
-            Which::Quiet(least) => {
-                is_quiet(connection, least)
-                    && diag.again(connection)?.is_some_and(|connection| is_quiet(&connection, least))
+    match which {
+        Which::Quiet(least) => {
+            let is_quiet = |connection: &Connection| is_quiet(connection, least);
+            let candidates: Vec<_> = connections.iter().filter(|connection| is_quiet(connection)).collect();
+            close_those(&mut diag, candidates, is_quiet).map(|(closed, _)| closed)
+        }
+        Which::All => {
+            let (mut all, mut left) = (0, connections.iter().collect());
+            for _ in 0..LOOKS {
+                let (closed, busy) = close_those(&mut diag, left, |connection| !is_busy(connection))?;
+                (all, left) = (all + closed, busy);
+                if left.is_empty() {
+                    break;
+                }
+                std::thread::sleep(BETWEEN_LOOKS);
             }
-        };
-        closed += usize::from(wanted && diag.destroy(connection)?);
+            Ok(all + close_those(&mut diag, left, |_| true)?.0)
+        }
     }
-    Ok(closed)
+}
+
+/// Closes those that are so in the very moment; how many, and the ones that are not so.
+fn close_those<'a>(
+    diag: &mut SockDiag,
+    connections: Vec<&'a Connection>,
+    is_so: impl Fn(&Connection) -> bool,
+) -> io::Result<(usize, Vec<&'a Connection>)> {
+    let (mut closed, mut others) = (0, Vec::new());
+    for connection in connections {
+        // What was seen a moment ago is not enough: it may have got a request since.
+        match diag.again(connection)? {
+            Some(now) if is_so(&now) => closed += usize::from(diag.destroy(connection)?),
+            Some(_) => others.push(connection),
+            None => {}
+        }
+    }
+    Ok((closed, others))
+}
+
+/// Whether something is certainly under way.
+fn is_busy(connection: &Connection) -> bool {
+    let asked = connection.info.as_ref().is_some_and(|info| info.since_received < info.since_sent);
+    connection.unread > 0 || connection.unsent > 0 || asked
 }
 
 /// Whether nothing is unanswered and nothing was said for so long.
