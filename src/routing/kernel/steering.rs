@@ -2,7 +2,7 @@
 //!
 //! All of it is pinned in a bpffs of dorc's own, so it goes on without the daemon; the next one takes it over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -167,9 +167,9 @@ impl Steering {
         if let Some(number) = book.numbers.get(name.as_str()) {
             return Ok(*number);
         }
-        let mut numbers = 0..APPS;
-        let number = numbers
-            .find(|number| !book.numbers.values().any(|taken| taken == number))
+        let taken: BTreeSet<u32> = book.numbers.values().copied().collect();
+        let number = (0..APPS)
+            .find(|number| !taken.contains(number))
             .ok_or_else(|| io::Error::other(format!("the kernel plane has place for {APPS} apps")))?;
         self.point_at(number, name, None)?;
         book.numbers.insert(name.as_str().to_owned(), number);
