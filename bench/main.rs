@@ -23,6 +23,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use self::peers::{Backend, Kind, Peer};
+use self::plane::OwnGroup;
 use self::report::Report;
 
 #[derive(Debug, Parser)]
@@ -74,10 +75,10 @@ fn compare(options: &Options) -> Result<()> {
     peers::install_what_is_missing()?;
     let wanted = |kind: &Kind| options.only.is_empty() || options.only.iter().any(|name| name == kind.name());
     let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
-    if kinds.iter().any(Kind::is_steered)
-        && let Err(reason) = peers::kernel_plane()
-    {
-        eprintln!("the kernel plane is left out: {reason}");
+    let steered = kinds.iter().any(Kind::is_steered);
+    let group = steered.then(|| peers::kernel_plane().and_then(|()| OwnGroup::enter()));
+    if let Some(Err(reason)) = &group {
+        eprintln!("the kernel plane is left out: {reason:#}");
         kinds.retain(|kind| !kind.is_steered());
     }
     if kinds.is_empty() {

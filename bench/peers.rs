@@ -92,11 +92,11 @@ impl Drop for Hook {
 ///
 /// # Errors
 /// The reason why not, as a sentence.
-pub fn kernel_plane() -> Result<(), String> {
+pub fn kernel_plane() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        return Err("it needs root".into());
+        bail!("it needs root");
     }
-    Kernel::new(PathBuf::new()).try_out()
+    Kernel::new(PathBuf::new()).try_out().map_err(anyhow::Error::msg)
 }
 
 /// nginx with one worker and a body of 12 bytes, beside a source of bulk data.

@@ -1,5 +1,6 @@
 //! dorc's planes as a child process: what a daemon does for its apps, without the daemon around it.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use dorc::routing::kernel::{ControlGroup, Kernel, KernelRoute};
 use dorc::routing::tcp::{Plane, TcpRoute};
 use dorc::routing::{Route, Target};
 
+/// The file of a control group that has its processes.
+const PROCESSES: &str = "cgroup.procs";
 /// What it says when connections may come.
 pub const READY: &str = "ready";
 
@@ -52,7 +55,7 @@ pub fn run(addresses: &[SocketAddr], options: &Options) -> Result<()> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let more = std::iter::repeat_n((any_port, addresses[1]), options.more_apps);
         let mut routes = Vec::new();
-        for (number, (listen, target)) in more.chain(ways).enumerate() {
+        for (number, (listen, target)) in ways.chain(more).enumerate() {
             routes.push(steer(&kernel, &group, number, open(listen)?, target).await?);
         }
         stay(routes).await
@@ -93,10 +96,42 @@ async fn steer(
 
 /// The control group of this process, which is the parent's and that of all that the parent starts.
 fn own_control_group() -> Result<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/cgroup")?;
+    let text = fs::read_to_string("/proc/self/cgroup")?;
     let own =
         text.lines().find_map(|line| line.strip_prefix("0::/")).context("there are no control groups")?;
     let root = Path::new("/sys/fs/cgroup");
     let unified = if root.join("cgroup.controllers").exists() { root.into() } else { root.join("unified") };
     Ok(unified.join(own))
+}
+
+/// A control group for this process and all that it starts, as a service has one: sockets are looked for in all
+/// processes of a control group, and those of others are none of our business.
+pub struct OwnGroup {
+    before: PathBuf,
+    own: PathBuf,
+}
+
+impl OwnGroup {
+    /// Makes it and goes there.
+    pub fn enter() -> Result<Self> {
+        let before = own_control_group()?;
+        // Always the same name: what a run that was cut off has left is the next one's.
+        let own = before.join("dorc-bench");
+        fs::create_dir_all(&own)?;
+        let group = Self { before, own };
+        fs::write(group.own.join(PROCESSES), std::process::id().to_string())?;
+        Ok(group)
+    }
+}
+
+impl Drop for OwnGroup {
+    fn drop(&mut self) {
+        let back = || {
+            fs::write(self.before.join(PROCESSES), std::process::id().to_string())?;
+            fs::remove_dir(&self.own)
+        };
+        if let Err(error) = back() {
+            eprintln!("the control group {} is left behind: {error}", self.own.display());
+        }
+    }
 }

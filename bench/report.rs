@@ -107,7 +107,8 @@ impl Row {
     }
 
     fn ratio(&self, (one, other): (Kind, Kind)) -> Option<f64> {
-        Some(self.median(one)? / self.median(other)?)
+        let ratio = self.median(one)? / self.median(other)?;
+        ratio.is_finite().then_some(ratio)
     }
 
     fn json(&self, kinds: &[Kind]) -> Value {
