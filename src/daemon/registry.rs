@@ -315,22 +315,28 @@ impl<S: Services> Registry<S> {
         let Some((route, handle, before)) = self
             .apps()
             .get(&name)
-            .map(|loaded| (loaded.route.clone(), loaded.handle.clone(), loaded.app.listen.clone()))
+            .map(|loaded| (loaded.route.clone(), loaded.handle.clone(), loaded.app.clone()))
         else {
             return Err(format!("it is not loaded; first: dorc load {name}"));
         };
-        route.listen(&app.listen).map_err(|error| error.to_string())?;
-        self.insist_on_plane(&app, &route).await?;
-        let updated = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string());
-        let message = match updated.flatten() {
+        let change = async {
+            route.listen(&app.listen).map_err(|error| error.to_string())?;
+            self.insist_on_plane(&app, &route).await?;
+            handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())?
+        };
+        let message = match change.await {
             Ok(message) => message,
             Err(why) => {
-                if let Err(error) = route.listen(&before) {
+                if let Err(error) = route.listen(&before.listen) {
                     tracing::error!(app = %name, %error, "can't listen as before");
+                }
+                if let Err(error) = self.choose_plane(&before, &route).await {
+                    tracing::debug!(app = %name, error, "it stays on the tcp plane");
                 }
                 return Err(why);
             }
         };
+        let before = before.listen;
         for address in before.iter().filter(|address| !app.listen.contains(address)) {
             descriptors::forget(*address);
         }

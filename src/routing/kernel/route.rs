@@ -129,7 +129,10 @@ impl KernelRoute {
     /// It can't; the route goes on by the tcp plane, and knows the reason.
     pub async fn take_shortcut(&self, kernel: &Arc<Kernel>) -> Result<(), String> {
         let taken = self.try_shortcut(kernel).await;
-        if let Err(reason) = &taken {
+        if let Err(reason) = &taken
+            && let Err(error) = self.leave_shortcut(kernel, reason)
+        {
+            tracing::error!(app = %self.0.name, %error, "what was begun for it in the kernel stays there");
             *lock(&self.0.shortcut) = Err(reason.clone());
         }
         taken
