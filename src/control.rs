@@ -54,6 +54,9 @@ pub trait Apps: Send + Sync + 'static {
     /// The plane of an app, and what passes there.
     fn plane(&self, app: &AppName) -> impl Future<Output = PlaneView> + Send;
 
+    /// Whether this host can have the kernel plane, or why not.
+    fn kernel_plane(&self) -> impl Future<Output = Result<(), String>> + Send;
+
     /// The history of an app, loaded or not.
     fn history(&self, app: &AppName) -> crate::state::History;
 }

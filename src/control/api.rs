@@ -190,6 +190,9 @@ pub struct Answer {
 pub struct Status {
     /// The daemon's version.
     pub version: String,
+    /// Why this host can't have the kernel plane; none: it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_kernel_plane: Option<String>,
     /// The loaded apps.
     pub apps: Vec<AppStatus>,
     /// App files that could not be taken.

@@ -454,6 +454,12 @@ impl<S: Services> Apps for Registry<S> {
         PlaneView { name, reason: obstacle.filter(|_| plane != PlaneChoice::Tcp), traffic }
     }
 
+    async fn kernel_plane(&self) -> Result<(), String> {
+        let kernel = Arc::clone(&self.kernel);
+        let tried = tokio::task::spawn_blocking(move || kernel.try_out()).await;
+        tried.map_err(|error| error.to_string()).flatten()
+    }
+
     fn history(&self, app: &AppName) -> History {
         self.places.state_dir(app).history()
     }

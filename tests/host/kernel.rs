@@ -10,10 +10,4 @@ fn clients_reach_the_service_itself() {
     let load = user::load(&host, "--keep-alive 8 --one-shot 4 --expect one,two");
     host.sh("for _ in $(seq 20); do dorc switch web --no-wait || exit; done");
     user::nothing_lost(load);
-    println!(
-        "{}",
-        host.sh(
-            "dorc status web; ss -tnp | head -5; ls /run/dorc/bpf/steering; dorc switch web; dorc status web"
-        )
-    );
 }
