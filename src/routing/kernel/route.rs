@@ -285,13 +285,13 @@ impl KernelRoute {
                     // They are closed at the end of this: whoever has one open keeps clients waiting if the service dies.
                     steering
                         .seat(number, target.colour, sockets.each_ref().map(Option::as_ref))
-                        .map_err(NotFound::from)
+                        .map_err(NotFound::Error)
                 }
                 // What there was goes on: a socket that is closed leaves the map by itself.
                 Err(error) => Err(error),
             })
         });
-        let seated = seated.await.map_err(NotFound::from).flatten();
+        let seated = seated.await.map_err(NotFound::Error).flatten();
         let obstacle = match &seated {
             // It listens no more, or not yet: clients are held, which is no other plane.
             Ok(()) | Err(NotFound::NotListening(_)) => None,
