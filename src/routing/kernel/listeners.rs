@@ -76,14 +76,19 @@ pub(super) fn find(group: &Path, port: u16) -> Result<[Option<OwnedFd>; 2], NotF
     if wanted == [None, None] {
         return Err(NotFound::NotListening(port));
     }
-    let mut found = [None, None];
+    let (mut found, mut denied) = ([None, None], None);
     for process in processes(group).map_err(wrong)? {
-        take(group, process, &wanted, &mut found).map_err(wrong)?;
+        // Of several processes that have the socket one that lets it be taken is enough.
+        denied = take(group, process, &wanted, &mut found).err().or(denied);
         if (0..2).all(|place| found[place].is_some() == wanted[place].is_some()) {
             break;
         }
     }
-    if found.iter().all(Option::is_none) { Err(NotFound::NotTaken) } else { Ok(found) }
+    match denied {
+        _ if found.iter().any(Option::is_some) => Ok(found),
+        Some(error) => Err(wrong(error)),
+        None => Err(NotFound::NotTaken),
+    }
 }
 
 /// The one that the kernel itself would choose for a client on the loopback interface.
