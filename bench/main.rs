@@ -1,7 +1,12 @@
-//! dorc's tcp plane side by side with its peers, in one run on one machine.
+//! dorc's planes side by side with their peers, in one run on one machine.
 //!
-//! `cargo bench --bench peers -- [--rounds 5] [--seconds 2] [--json FILE] [--only dorc,haproxy]`
+//! `cargo bench --bench peers -- [--rounds 5] [--seconds 2] [--json FILE] [--only dorc,haproxy] [--what keep-alive]`
 //!
+//! ```text
+//! direct                client ─────────────────────→ backend
+//! kernel, kernel-1000   client ── program in kernel ─→ backend   one app is loaded, or a thousand; needs root
+//! dorc, haproxy, nginx  client ──→ proxy ────────────→ backend
+//! ```
 //! What counts are the ratios: the load generator, the proxy and the backend share the machine's cores. The peers
 //! take turns within each round, so that a disturbance hits all of them, in an order that changes from round to
 //! round, because what ran before leaves its traces in the machine; the median of the rounds is told.
@@ -9,17 +14,13 @@
 
 mod load;
 mod peers;
+mod plane;
 mod report;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use dorc::model::colour::Colour;
-use dorc::routing::tcp::Plane;
-use dorc::routing::{Route, Target};
 
 use self::peers::{Backend, Kind, Peer};
 use self::report::Report;
@@ -42,8 +43,8 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     what: Vec<String>,
     /// Inner use: be the proxy.
-    #[arg(long, num_args = 4, hide = true)]
-    plane: Option<Vec<SocketAddr>>,
+    #[command(flatten)]
+    child: plane::Options,
     /// What `cargo bench` always says.
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,25 +52,10 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    match options.plane {
-        Some(addresses) => be_the_plane(&addresses),
+    match &options.child.plane {
+        Some(addresses) => plane::run(addresses, &options.child),
         None => compare(&options),
     }
-}
-
-/// Pairs of listen and target addresses, on one thread, until the parent ends this process.
-fn be_the_plane(addresses: &[SocketAddr]) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let _within = runtime.enter();
-    let plane = Plane::start(1)?;
-    let mut routes = Vec::new();
-    for pair in addresses.chunks_exact(2) {
-        let route = plane.open(&pair[..1], Duration::from_secs(10), Vec::new())?;
-        let target = Target { colour: Colour::Blue, address: pair[1] };
-        runtime.block_on(route.point_at(Some(target)))?;
-        routes.push(route);
-    }
-    runtime.block_on(std::future::pending())
 }
 
 /// The order of a round. In as many rounds as there are kinds each of them comes once right after each other one
@@ -87,19 +73,27 @@ fn order(kinds: &[Kind], round: usize) -> Vec<Kind> {
 fn compare(options: &Options) -> Result<()> {
     peers::install_what_is_missing()?;
     let wanted = |kind: &Kind| options.only.is_empty() || options.only.iter().any(|name| name == kind.name());
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
-    if kinds.is_empty() {
-        bail!("there is no such peer; they are: direct, dorc, haproxy, nginx");
+    let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
+    if kinds.iter().any(Kind::is_steered)
+        && let Err(reason) = peers::kernel_plane()
+    {
+        eprintln!("the kernel plane is left out: {reason}");
+        kinds.retain(|kind| !kind.is_steered());
     }
-    let backend = Backend::start().context("the backend does not start")?;
+    if kinds.is_empty() {
+        bail!("there is no such peer; they are: {}", Kind::ALL.map(Kind::name).join(", "));
+    }
+    let bulk = peers::source()?;
     let measured =
         |name: &str| options.what.is_empty() || options.what.iter().any(|part| name.contains(part));
     let mut report = Report::new(options.rounds, options.seconds);
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         for measurement in load::ALL.iter().filter(|measurement| measured(measurement.name)) {
-            // Each is started afresh for each measurement: none carries the memory of the last one with it.
+            // Each is started afresh for each measurement, and so is the backend: none carries the memory of the
+            // last one with it, and none meets the ports of its closed connections.
             for kind in order(&kinds, round) {
+                let backend = Backend::start(bulk).context("the backend does not start")?;
                 let peer =
                     Peer::start(kind, &backend).with_context(|| format!("{} does not start", kind.name()))?;
                 let values = (measurement.measure)(&peer, options.seconds)
@@ -108,7 +102,7 @@ fn compare(options: &Options) -> Result<()> {
             }
         }
     }
-    println!("{}", report.table(&kinds));
+    println!("{}", report.tables(&kinds));
     if let Some(path) = &options.json {
         std::fs::write(path, report.json(&kinds)?)
             .with_context(|| format!("{} can't be written", path.display()))?;

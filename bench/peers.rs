@@ -2,20 +2,28 @@
 //! own in a temporary folder, ended when it is dropped.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dorc::routing::kernel::Kernel;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::plane::READY;
 
 /// What a connection goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing: the backend itself.
     Direct,
+    /// The kernel plane.
+    Kernel,
+    /// The kernel plane, with a thousand apps loaded.
+    Kernel1000,
     /// The tcp plane on one thread.
     Dorc,
     /// HAProxy in tcp mode on one thread, with splice.
@@ -26,16 +34,24 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Dorc, Self::Haproxy, Self::Nginx];
+    pub const ALL: [Self; 6] =
+        [Self::Direct, Self::Kernel, Self::Kernel1000, Self::Dorc, Self::Haproxy, Self::Nginx];
 
     /// Its name in tables and options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Kernel => "kernel",
+            Self::Kernel1000 => "kernel-1000",
             Self::Dorc => "dorc",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
         }
+    }
+
+    /// Whether it is the kernel plane.
+    pub const fn is_steered(&self) -> bool {
+        matches!(self, Self::Kernel | Self::Kernel1000)
     }
 }
 
@@ -50,7 +66,40 @@ impl Drop for Running {
     }
 }
 
-/// nginx with one worker and a body of 12 bytes, and a source of bulk data.
+impl Running {
+    /// Fails unless a client gets an answer while this process can't do anything.
+    fn is_passed_by(&self, address: SocketAddr) -> Result<()> {
+        let process = Pid::from_child(&self.0);
+        kill_process(process, Signal::STOP)?;
+        let answers = answers(address);
+        kill_process(process, Signal::CONT)?;
+        if answers { Ok(()) } else { bail!("connections to {address} pass through a process") }
+    }
+}
+
+/// Leaves when no program is on the hook any more: what a process had attached is taken off a little after its end.
+struct Hook;
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        if let Err(error) = until(|| kernel_plane().is_ok()) {
+            eprintln!("the kernel plane was not taken off: {error}");
+        }
+    }
+}
+
+/// Whether there can be the kernel plane now.
+///
+/// # Errors
+/// The reason why not, as a sentence.
+pub fn kernel_plane() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("it needs root".into());
+    }
+    Kernel::new(PathBuf::new()).try_out()
+}
+
+/// nginx with one worker and a body of 12 bytes, beside a source of bulk data.
 pub struct Backend {
     web: SocketAddr,
     bulk: SocketAddr,
@@ -59,8 +108,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts both.
-    pub fn start() -> Result<Self> {
+    /// Starts it.
+    pub fn start(bulk: SocketAddr) -> Result<Self> {
         let (folder, web) = (TempDir::new()?, free_address()?);
         let events = "events { worker_connections 16384; }";
         let server = format!(
@@ -69,12 +118,12 @@ impl Backend {
         );
         let nginx = nginx(folder.path(), &format!("{events}\n{server}"))?;
         wait_for(web)?;
-        Ok(Self { web, bulk: source()?, _nginx: nginx, _folder: folder })
+        Ok(Self { web, bulk, _nginx: nginx, _folder: folder })
     }
 }
 
 /// Sends to each client for as long as it takes what is sent.
-fn source() -> Result<SocketAddr> {
+pub fn source() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
@@ -95,6 +144,8 @@ pub struct Peer {
     /// Where bulk data comes from.
     pub bulk: SocketAddr,
     running: Option<Running>,
+    // Dropped after the process that may be attached there.
+    _hook: Option<Hook>,
     _folder: TempDir,
 }
 
@@ -103,6 +154,7 @@ impl Peer {
     pub fn start(kind: Kind, backend: &Backend) -> Result<Self> {
         let folder = TempDir::new()?;
         let (mut web, mut bulk) = (backend.web, backend.bulk);
+        let hook = kind.is_steered().then_some(Hook);
         let running = if kind == Kind::Direct {
             None
         } else {
@@ -110,12 +162,18 @@ impl Peer {
             let ways = [(web, backend.web), (bulk, backend.bulk)];
             Some(match kind {
                 Kind::Direct | Kind::Dorc => dorc(ways)?,
+                Kind::Kernel => steered(folder.path(), ways, 1)?,
+                Kind::Kernel1000 => steered(folder.path(), ways, 1000)?,
                 Kind::Haproxy => haproxy(folder.path(), ways)?,
                 Kind::Nginx => nginx(folder.path(), &stream(ways))?,
             })
         };
         wait_for(web)?;
-        Ok(Self { web, bulk, running, _folder: folder })
+        if let (Some(_), Some(running)) = (&hook, &running) {
+            running.is_passed_by(web).context("the kernel plane, as it is to be measured")?;
+            running.is_passed_by(bulk).context("the kernel plane, as it is to be measured")?;
+        }
+        Ok(Self { web, bulk, running, _hook: hook, _folder: folder })
     }
 
     /// The processor time that it has used; `None` if there is no process.
@@ -140,9 +198,24 @@ impl Peer {
 }
 
 fn dorc(ways: [(SocketAddr, SocketAddr); 2]) -> Result<Running> {
+    plane(Command::new(std::env::current_exe()?), ways)
+}
+
+/// The kernel plane with so many apps. What it pins is in a mount of its own, which ends with it whatever ends it.
+fn steered(folder: &Path, ways: [(SocketAddr, SocketAddr); 2], apps: usize) -> Result<Running> {
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(std::env::current_exe()?);
+    command.arg("--kernel").arg(folder.join("bpf")).args(["--more-apps", &(apps - 1).to_string()]);
+    plane(command, ways)
+}
+
+/// Starts this program as a plane and waits until it is set up.
+fn plane(mut command: Command, ways: [(SocketAddr, SocketAddr); 2]) -> Result<Running> {
     let addresses = ways.iter().flat_map(|(listen, target)| [listen.to_string(), target.to_string()]);
-    let mut command = Command::new(std::env::current_exe()?);
-    Ok(Running(command.arg("--plane").args(addresses).spawn()?))
+    let mut running = Running(command.arg("--plane").args(addresses).stdout(Stdio::piped()).spawn()?);
+    let mut word = String::new();
+    BufReader::new(running.0.stdout.take().context("it was piped")?).read_line(&mut word)?;
+    if word.trim() == READY { Ok(running) } else { bail!("it has ended before it was set up") }
 }
 
 fn haproxy(folder: &Path, ways: [(SocketAddr, SocketAddr); 2]) -> Result<Running> {
@@ -188,10 +261,14 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 fn wait_for(address: SocketAddr) -> Result<()> {
+    until(|| answers(address)).with_context(|| format!("nothing answers on {address}"))
+}
+
+fn until(done: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !answers(address) {
+    while !done() {
         if Instant::now() > deadline {
-            bail!("nothing answers on {address}");
+            bail!("not within five seconds");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

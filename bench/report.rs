@@ -44,24 +44,34 @@ impl Report {
         }
     }
 
-    /// Medians, and dorc beside each of the others.
-    pub fn table(&self, kinds: &[Kind]) -> String {
+    /// Medians, and beside each other what is to be compared.
+    pub fn tables(&self, kinds: &[Kind]) -> String {
+        let medians = self.table("median", kinds.iter().map(|kind| kind.name().to_owned()), |row| {
+            kinds.iter().map(|&kind| row.median(kind).map(|value| format!("{value:.0}"))).collect()
+        });
+        let pairs = compared(kinds);
+        let ratios = self.table(
+            "ratio of medians",
+            pairs.iter().map(|(one, other)| format!("{} ÷ {}", one.name(), other.name())),
+            |row| pairs.iter().map(|&pair| row.ratio(pair).map(|ratio| format!("{ratio:.3}"))).collect(),
+        );
+        format!("{medians}\n\n{ratios}")
+    }
+
+    fn table(
+        &self,
+        corner: &str,
+        head: impl Iterator<Item = String>,
+        cells: impl Fn(&Row) -> Vec<Option<String>>,
+    ) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-        let others: Vec<Kind> = kinds.iter().copied().filter(|&kind| kind != Kind::Dorc).collect();
-        let head = kinds.iter().map(|kind| kind.name().to_owned());
-        let ratios = others.iter().map(|kind| format!("dorc ÷ {}", kind.name()));
-        table.set_header([String::from("median")].into_iter().chain(head).chain(ratios));
+        table.set_header(std::iter::once(corner.to_owned()).chain(head));
         for row in &self.rows {
-            let values = kinds
-                .iter()
-                .map(|&kind| row.median(kind).map_or(String::new(), |value| format!("{value:.0}")));
-            let ratios = others
-                .iter()
-                .map(|&kind| row.ratio(kind).map_or(String::new(), |ratio| format!("{ratio:.2}")));
-            table.add_row([row.name.clone()].into_iter().chain(values).chain(ratios));
+            let cells = cells(row).into_iter().map(Option::unwrap_or_default);
+            table.add_row(std::iter::once(row.name.clone()).chain(cells));
         }
-        table.to_string()
+        table
     }
 
     /// Everything.
@@ -73,6 +83,21 @@ impl Report {
     }
 }
 
+/// Which is divided by which.
+fn compared(kinds: &[Kind]) -> Vec<(Kind, Kind)> {
+    use Kind::{Direct, Dorc, Haproxy, Kernel, Kernel1000, Nginx};
+    let pairs = [
+        (Kernel, Direct),
+        (Kernel, Haproxy),
+        (Kernel1000, Direct),
+        (Kernel1000, Kernel),
+        (Dorc, Direct),
+        (Dorc, Haproxy),
+        (Dorc, Nginx),
+    ];
+    pairs.into_iter().filter(|(one, other)| kinds.contains(one) && kinds.contains(other)).collect()
+}
+
 impl Row {
     fn median(&self, kind: Kind) -> Option<f64> {
         let mut values = self.values.iter().find(|(of, _)| *of == kind)?.1.clone();
@@ -81,8 +106,8 @@ impl Row {
         Some(if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 })
     }
 
-    fn ratio(&self, other: Kind) -> Option<f64> {
-        Some(self.median(Kind::Dorc)? / self.median(other)?)
+    fn ratio(&self, (one, other): (Kind, Kind)) -> Option<f64> {
+        Some(self.median(one)? / self.median(other)?)
     }
 
     fn json(&self, kinds: &[Kind]) -> Value {
@@ -91,9 +116,10 @@ impl Row {
             let median = self.median(*kind);
             peers.insert(kind.name().into(), json!({ "median": median, "all": values }));
         }
-        let others = kinds.iter().filter(|&&kind| kind != Kind::Dorc);
-        let ratios: Map<String, Value> =
-            others.map(|&kind| (kind.name().into(), json!(self.ratio(kind)))).collect();
-        json!({ "name": self.name, "more_is_better": self.more_is_better, "peers": peers, "dorc_divided_by": ratios })
+        let mut row = json!({ "name": self.name, "more_is_better": self.more_is_better, "peers": peers });
+        for (one, other) in compared(kinds) {
+            row[format!("{}_divided_by", one.name())][other.name()] = json!(self.ratio((one, other)));
+        }
+        row
     }
 }

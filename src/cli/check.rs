@@ -126,6 +126,11 @@ fn check_host(context: &Context, daemon: &Result<api::Status, ClientError>) -> u
         }
     }
     if let Ok(status) = daemon {
+        match &status.no_kernel_plane {
+            None => say::done("the kernel plane works here", ""),
+            Some(why) if context.is_local() => say::done("the tcp plane works here", why),
+            Some(why) => say::warning(&format!("no kernel plane, the tcp plane takes its place: {why}")),
+        }
         for app in &status.apps {
             let why = app.plane_reason.as_deref().unwrap_or_default();
             say::done(&format!("{} has the {} plane", app.app, app.plane), why);

@@ -112,7 +112,8 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
     if let (Some(only), true, true) = (only, found.is_empty(), broken.is_empty()) {
         return not_loaded(only);
     }
-    json(&api::Status { version: env!("CARGO_PKG_VERSION").into(), apps: found, broken })
+    let no_kernel_plane = apps.kernel_plane().await.err();
+    json(&api::Status { version: env!("CARGO_PKG_VERSION").into(), no_kernel_plane, apps: found, broken })
 }
 
 fn not_loaded(app: &str) -> Response<Body> {

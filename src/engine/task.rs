@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -21,6 +21,9 @@ use crate::releases::store::Store;
 use crate::routing::Route;
 use crate::services::{Exited, Services};
 use crate::state::{AppState, StateDir};
+
+/// How long connections may still hold up the stop of a service whose drain was cut short; a part of the model's patience.
+const LEFT_OVER: Duration = Duration::from_secs(15);
 
 /// The engine of one app.
 pub(super) struct Engine<R, S> {
@@ -183,7 +186,10 @@ impl<R: Route, S: Services> Engine<R, S> {
         let service = recipe::service(&self.app, &release, live, dir);
         let (world, store) = (self.world.clone(), self.store.clone());
         let exits = self.exits.clone();
+        let until = now() + self.app.switch.drain.unwrap_or(LEFT_OVER).min(LEFT_OVER);
         self.start_job(async move {
+            // Connections that outlived a daemon which died while it drained them.
+            world.drain(live.colour, Some(until)).await;
             let result = match offer::fill_working_dir(store, &service).await {
                 // Ends that are told until now were those of the service before.
                 Ok(()) => world.bring_up(&service, &question, exits.subscribe()).await,

@@ -7,6 +7,7 @@ mod stand_ins;
 
 mod embedded;
 mod fakes;
+mod kernel;
 mod route_cases;
 mod services_cases;
 mod systemd;

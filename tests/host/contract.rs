@@ -1,4 +1,4 @@
-//! The cases of the supervisor's seam over the real systemd: another test program, run inside a test host.
+//! The cases of the two seams that need a host of their own: another test program, run inside a test host.
 
 use std::path::PathBuf;
 
@@ -19,14 +19,24 @@ fn contract_tests() -> PathBuf {
         .expect("the contract tests are built: cargo test --test contract --no-run")
 }
 
-#[test]
-fn systemd_passes_the_cases_of_its_seam() {
+/// Runs the contract tests of that module inside a test host; at least so many of them.
+fn pass(module: &str, least: u32) {
     let Some(host) = TestHost::boot() else { return };
     host.install(&contract_tests(), "/usr/local/bin/contract");
-    let output = host.run("DORC_TEST_HOST=1 contract systemd");
+    let output = host.run(&format!("DORC_TEST_HOST=1 contract {module}"));
     let said = output.success();
     let passed = said.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next());
     let passed: u32 = passed.and_then(|count| count.parse().ok()).expect("a count of tests");
     let skipped = said.contains("skipped:") || output.stderr_text().contains("skipped:");
-    assert!(passed > 30 && !skipped, "{output}");
+    assert!(passed >= least && !skipped, "{output}");
+}
+
+#[test]
+fn systemd_passes_the_cases_of_its_seam() {
+    pass("systemd", 31);
+}
+
+#[test]
+fn the_kernel_plane_passes_the_cases_of_its_seam() {
+    pass("kernel", 6);
 }

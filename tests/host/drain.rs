@@ -7,9 +7,17 @@ use serde_json::Value;
 use crate::host::TestHost;
 use crate::user;
 
+crate::user::on_each_plane!(
+    quiet_connections_are_closed_after_a_second_and_come_back_on_the_new_colour,
+    busy_connections_stay_until_the_end_of_the_drain,
+    a_slow_request_is_answered_across_a_switch,
+    the_way_back_is_open_during_the_drain,
+    what_is_uploaded_during_a_drain_waits_its_turn,
+);
+
 /// Two versions, and so long for old connections.
-fn with_drain(drain: &str) -> Option<TestHost> {
-    let host = user::with_two_versions()?;
+fn with_drain(plane: &str, drain: &str) -> Option<TestHost> {
+    let host = user::with_two_versions_by(plane)?;
     host.sh(&format!(
         "sed -i '/^\\[switch\\]/a drain = \"{drain}\"' /etc/dorc/apps/web.toml && dorc update web"
     ));
@@ -22,25 +30,27 @@ fn switch(host: &TestHost) -> Value {
     serde_json::from_str(said.lines().last().expect("there is an answer")).expect("it is JSON")
 }
 
-#[test]
-fn quiet_connections_are_closed_after_a_second_and_come_back_on_the_new_colour() {
-    let Some(host) = with_drain("30s") else { return };
+fn quiet_connections_are_closed_after_a_second_and_come_back_on_the_new_colour(plane: &str) {
+    // The kernel can't always tell who of the two spoke last, if both are on this machine: then it takes until the end.
+    let drain = if plane == "tcp" { "30s" } else { "3s" };
+    let Some(host) = with_drain(plane, drain) else { return };
     let load = user::load(&host, "--keep-alive 8 --one-shot 0 --every 4s");
     let begin = Instant::now();
 
     let answer = switch(&host);
 
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
-    assert_eq!(answer["tally"], serde_json::json!({ "finished": 0, "quiet": 8, "cut": 0 }));
+    let tally = |name: &str| answer["tally"][name].as_u64().expect("a count");
+    assert_eq!((tally("finished"), tally("quiet") + tally("cut")), (0, 8), "{answer}");
+    assert!(plane == "kernel" || tally("cut") == 0, "{answer}");
     let status = user::wait_for(&host, "they are back", |status| status["blue"]["connections"] == 8);
     assert_eq!(status["green"]["connections"], 0);
     let counted = user::nothing_lost(load);
     assert!(counted["bodies"]["two"].as_u64() >= Some(8), "{counted}");
 }
 
-#[test]
-fn busy_connections_stay_until_the_end_of_the_drain() {
-    let Some(host) = with_drain("3s") else { return };
+fn busy_connections_stay_until_the_end_of_the_drain(plane: &str) {
+    let Some(host) = with_drain(plane, "3s") else { return };
     let load = user::load(&host, "--keep-alive 8 --one-shot 0 --every 50ms");
     let begin = Instant::now();
 
@@ -53,9 +63,8 @@ fn busy_connections_stay_until_the_end_of_the_drain() {
     assert!(counted["bodies"]["one"].as_u64() > Some(8 * 20), "{counted}");
 }
 
-#[test]
-fn a_slow_request_is_answered_across_a_switch() {
-    let Some(host) = with_drain("30s") else { return };
+fn a_slow_request_is_answered_across_a_switch(plane: &str) {
+    let Some(host) = with_drain(plane, "30s") else { return };
     let slow = host.spawn("curl --silent 'localhost/slow?ms=3000'");
     user::wait_for(&host, "it is on its way", |status| status["green"]["connections"] == 1);
 
@@ -65,9 +74,8 @@ fn a_slow_request_is_answered_across_a_switch() {
     assert_eq!(slow.wait().success(), "one");
 }
 
-#[test]
-fn the_way_back_is_open_during_the_drain() {
-    let Some(host) = with_drain("30s") else { return };
+fn the_way_back_is_open_during_the_drain(plane: &str) {
+    let Some(host) = with_drain(plane, "30s") else { return };
     let slow = host.spawn("curl --silent 'localhost/slow?ms=3000'");
     user::wait_for(&host, "it is on its way", |status| status["green"]["connections"] == 1);
     let waiting = host.spawn("dorc switch web");
@@ -80,9 +88,8 @@ fn the_way_back_is_open_during_the_drain() {
     assert_eq!(slow.wait().success(), "one");
 }
 
-#[test]
-fn what_is_uploaded_during_a_drain_waits_its_turn() {
-    let Some(host) = with_drain("30s") else { return };
+fn what_is_uploaded_during_a_drain_waits_its_turn(plane: &str) {
+    let Some(host) = with_drain(plane, "30s") else { return };
     let slow = host.spawn("curl --silent 'localhost/slow?ms=5000'");
     user::wait_for(&host, "it is on its way", |status| status["green"]["connections"] == 1);
     host.sh("dorc switch web --no-wait");

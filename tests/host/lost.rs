@@ -35,7 +35,9 @@ fn an_address_that_comes_late_is_waited_for() {
     host.sh("ip address add 203.0.113.5/32 dev lo");
     let asked = host.sh("timeout 60 sh -c 'until curl --silent 203.0.113.5; do sleep 0.2; done'");
     assert_eq!(asked, "one");
-    assert_eq!(host.run("dorc status --json").json()["broken"], serde_json::json!([]));
+    host.wait_until(user::LONG, "the app is loaded", || {
+        (host.run("dorc status --json").json()["broken"] == serde_json::json!([])).then_some(())
+    });
 }
 
 #[test]

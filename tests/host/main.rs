@@ -14,6 +14,7 @@ mod harness;
 mod hostile;
 mod install;
 mod kernel;
+mod kernel_programs;
 mod killed;
 mod load;
 mod lost;

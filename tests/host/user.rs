@@ -40,6 +40,44 @@ pub fn with_two_versions() -> Option<TestHost> {
     Some(host)
 }
 
+/// As [`serving`], by that plane.
+pub fn serving_by(plane: &str) -> Option<TestHost> {
+    let host = serving()?;
+    if plane == "tcp" {
+        choose_plane(&host, plane);
+    }
+    assert_eq!(status(&host)["plane"], plane);
+    Some(host)
+}
+
+/// As [`with_two_versions`], by that plane.
+pub fn with_two_versions_by(plane: &str) -> Option<TestHost> {
+    let host = serving_by(plane)?;
+    upload(&host, "two");
+    wait_for_warm(&host);
+    Some(host)
+}
+
+/// Writes the plane into the app file, and has it taken.
+pub fn choose_plane(host: &TestHost, plane: &str) {
+    host.sh(&format!(
+        "sed -i '/^plane/d; 1i plane = \"{plane}\"' /etc/dorc/apps/web.toml && dorc update web"
+    ));
+}
+
+/// Makes of each scenario, a function of the plane, a test on each of them.
+macro_rules! on_each_plane {
+    ($($scenario:ident),+ $(,)?) => {
+        mod kernel {
+            $(#[test] fn $scenario() { super::$scenario("kernel"); })+
+        }
+        mod tcp {
+            $(#[test] fn $scenario() { super::$scenario("tcp"); })+
+        }
+    };
+}
+pub(crate) use on_each_plane;
+
 /// Uploads another version of the app `web`.
 #[track_caller]
 pub fn upload(host: &TestHost, version: &str) {

@@ -171,14 +171,9 @@ const fn look(map: i32, key: i16) -> [Line; 4] {
     [Line::Map(R1, map), copy(R2, STACK), add(R2, key as i32), call(MAP_LOOKUP)]
 }
 
-/// The table.
+/// What the client asks for: the key, if it is any of dorc's business.
 #[rustfmt::skip]
-fn lines(maps: Maps) -> Vec<Line> {
-    let [r1, r2, r3, r4] = look(maps.routes, KEY);
-    let [w1, w2, w3, w4] = look(maps.routes, KEY);
-    let [a1, a2, a3, a4] = look(maps.apps, INDEX);
-    let [c1, c2, c3, c4] = look(maps.counts, INDEX);
-    let [s1, s2, s3, s4] = look(maps.sockets, INDEX);
+fn key() -> Vec<Line> {
     vec![
         copy(CONTEXT, R1),
 
@@ -206,7 +201,16 @@ fn lines(maps: Maps) -> Vec<Line> {
         store(KEY_ADDRESS + 8, R2),
         load(R2, CONTEXT, CTX_LOCAL_IP6 + 12),
         store(KEY_ADDRESS + 12, R2),
+    ]
+}
 
+/// Which app that is, and the number of the socket of its active service.
+#[rustfmt::skip]
+fn number(maps: Maps) -> Vec<Line> {
+    let [r1, r2, r3, r4] = look(maps.routes, KEY);
+    let [w1, w2, w3, w4] = look(maps.routes, KEY);
+    let [a1, a2, a3, a4] = look(maps.apps, INDEX);
+    vec![
         // An app that listens on this very address, else one that listens on all.
         Line::Here(Label::Look),
         r1, r2, r3, r4,
@@ -234,7 +238,15 @@ fn lines(maps: Maps) -> Vec<Line> {
         add(NUMBER, 1),
         Line::Here(Label::NumberKnown),
         store(INDEX, NUMBER),
+    ]
+}
 
+/// Gives the client to that socket, and counts.
+#[rustfmt::skip]
+fn assign(maps: Maps) -> Vec<Line> {
+    let [c1, c2, c3, c4] = look(maps.counts, INDEX);
+    let [s1, s2, s3, s4] = look(maps.sockets, INDEX);
+    vec![
         // What is counted for it. A number that is too large has no count, and no socket either.
         c1, c2, c3, c4,
         if_equal(R0, 0, Label::Pass),
@@ -271,7 +283,7 @@ fn lines(maps: Maps) -> Vec<Line> {
 
 /// The program over these maps.
 pub(super) fn instructions(maps: Maps) -> Vec<Instruction> {
-    let lines = lines(maps);
+    let lines = [key(), number(maps), assign(maps)].concat();
     let mut labels = Vec::new();
     let mut place = 0i16;
     for line in &lines {
@@ -319,7 +331,7 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 14);
+        assert_eq!(count, 12);
         assert_eq!(program.last(), Some(&0x95));
     }
 

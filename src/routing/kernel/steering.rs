@@ -123,7 +123,10 @@ impl Steering {
     }
 
     fn adopt(pins: &Path) -> Result<Self, Unavailable> {
-        let stale = |error: io::Error| Unavailable::Stale(pins.to_owned(), error.to_string());
+        let stale = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => host("what is pinned could not be opened")(error),
+            _ => Unavailable::Stale(pins.to_owned(), error.to_string()),
+        };
         let maps = Maps::adopt(pins).map_err(stale)?;
         let link = bpf::get(&pins.join("link")).map_err(stale)?;
         let (attached, namespace) = bpf::link_info(&link).map_err(stale)?;
@@ -204,12 +207,6 @@ impl Steering {
             }
         }
         Ok(())
-    }
-
-    /// Whether a colour has a socket of that IP version.
-    pub(super) fn has_socket(&self, number: u32, colour: Colour, ipv6: bool) -> bool {
-        let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
-        matches!(self.sockets.get(&key), Ok(Some(_)))
     }
 
     /// Steers these addresses, and no others, to the app.
