@@ -11,7 +11,8 @@ cd "$(dirname "$0")"
 
 # program:package, as the test hosts look for them.
 NEEDED='cc:build-essential systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 pgrep:procps curl:curl
-    python3:python3 node:nodejs javac:default-jdk-headless caddy:caddy redis-server:redis-server rsync:rsync wrk:wrk'
+    python3:python3 node:nodejs javac:default-jdk-headless caddy:caddy redis-server:redis-server nginx:nginx rsync:rsync
+    wrk:wrk'
 
 missing_packages() {
     for pair in $NEEDED; do
@@ -54,7 +55,7 @@ install_packages() {
     trap - EXIT
     # Installed for tests, not to come up at the next boot of this machine.
     for package in "$@"; do
-        case $package in caddy | redis-server) systemctl disable --quiet "$package" || true ;; esac
+        case $package in caddy | redis-server | nginx) systemctl disable --quiet "$package" || true ;; esac
     done
     return "$result"
 }

@@ -10,18 +10,6 @@ pub mod server;
 
 use crate::engine::Handle;
 use crate::model::app::AppName;
-use crate::model::colour::ByColour;
-
-/// The plane of an app, and what passes there.
-#[derive(Debug, Clone, Default)]
-pub struct PlaneView {
-    /// `kernel` or `tcp`.
-    pub name: &'static str,
-    /// Why it is not the kernel plane, where that was wanted.
-    pub reason: Option<String>,
-    /// What passes without dorc in the path.
-    pub traffic: ByColour<Option<api::Traffic>>,
-}
 
 /// What the control server needs of the daemon.
 pub trait Apps: Send + Sync + 'static {
@@ -52,7 +40,7 @@ pub trait Apps: Send + Sync + 'static {
     ) -> impl Future<Output = Result<String, String>> + Send;
 
     /// The plane of an app, and what passes there.
-    fn plane(&self, app: &AppName) -> impl Future<Output = PlaneView> + Send;
+    fn plane(&self, app: &AppName) -> impl Future<Output = api::Plane> + Send;
 
     /// Whether this host can have the kernel plane, or why not.
     fn kernel_plane(&self) -> impl Future<Output = Result<(), String>> + Send;

@@ -4,6 +4,7 @@ mod descriptors;
 mod files;
 pub mod local;
 mod places;
+mod planes;
 mod registry;
 pub mod system;
 
@@ -19,9 +20,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::{self, Apps};
-use crate::routing::kernel::Kernel;
 use crate::routing::tcp::Plane;
 use crate::services::Services;
+
+use planes::Planes;
 
 pub use places::Places;
 pub use registry::Registry;
@@ -55,11 +57,8 @@ impl<S: Services> Daemon<S> {
         let listener = take_socket(&places.socket).await?;
         places.hand_to_group()?;
         let plane = Plane::start(threads).context("the data plane could not be started")?;
-        let kernel = match &places.pins {
-            Some(folder) => Kernel::new(folder.clone()),
-            None => Kernel::none("dorc up has the tcp plane only".into()),
-        };
-        let registry = Arc::new(Registry::new(places, plane, kernel, services, descriptors::adopt()));
+        let planes = Planes::new(plane, places.pins.clone());
+        let registry = Arc::new(Registry::new(places, planes, services, descriptors::adopt()));
         registry.load_all().await;
         Ok(Self { registry, listener })
     }

@@ -4,6 +4,8 @@ pub mod demo;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::colour::ByColour;
+
 pub use crate::state::Entry;
 
 /// Exit codes of the command line.
@@ -246,6 +248,17 @@ pub struct AppStatus {
     pub green: ServiceStatus,
     /// The blue service.
     pub blue: ServiceStatus,
+}
+
+/// The plane of an app, and what passes there: a part of its status.
+#[derive(Debug, Clone, Default)]
+pub struct Plane {
+    /// `kernel` or `tcp`.
+    pub name: &'static str,
+    /// Why it is not the kernel plane, where that was wanted.
+    pub reason: Option<String>,
+    /// What passes without dorc in the path.
+    pub traffic: ByColour<Option<Traffic>>,
 }
 
 /// What one service is like.

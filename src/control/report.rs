@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use super::PlaneView;
 use super::api::{self, exit};
 use crate::engine::View;
 use crate::model::app::AppName;
@@ -94,7 +93,7 @@ fn not_healthy(release: Option<ReleaseId>, colour: Option<Colour>, reason: &str)
     }
 }
 
-pub(super) fn status(view: &View, plane: PlaneView) -> api::AppStatus {
+pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
     let deployment = &view.deployment;
     let active = deployment.active();
     let way_back = match deployment.phase() {

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,14 +10,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::files::{read_state, refuse_errors};
+use super::planes::{self, Planes};
 use super::{Places, descriptors};
 use crate::config::{self};
-use crate::control::{Apps, PlaneView, api};
+use crate::control::{Apps, api};
 use crate::engine::{self, Handle};
-use crate::model::app::{App, AppName, PlaneChoice, ServiceId};
+use crate::model::app::{App, AppName};
 use crate::model::colour::{ByColour, Colour};
-use crate::routing::kernel::{Kernel, KernelRoute};
-use crate::routing::tcp::Plane;
+use crate::routing::kernel::KernelRoute;
 use crate::services::Services;
 use crate::state::History;
 
@@ -29,8 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// The loaded apps.
 pub struct Registry<S> {
     places: Places,
-    plane: Plane,
-    kernel: Arc<Kernel>,
+    planes: Planes,
     services: Arc<S>,
     apps: Mutex<BTreeMap<AppName, Loaded>>,
     broken: Mutex<BTreeMap<String, String>>,
@@ -62,17 +59,10 @@ impl Loaded {
 }
 
 impl<S: Services> Registry<S> {
-    pub(super) fn new(
-        places: Places,
-        plane: Plane,
-        kernel: Kernel,
-        services: Arc<S>,
-        adopted: Vec<TcpListener>,
-    ) -> Self {
+    pub(super) fn new(places: Places, planes: Planes, services: Arc<S>, adopted: Vec<TcpListener>) -> Self {
         Self {
             places,
-            plane,
-            kernel: Arc::new(kernel),
+            planes,
             services,
             apps: Mutex::default(),
             broken: Mutex::default(),
@@ -141,7 +131,7 @@ impl<S: Services> Registry<S> {
         let takes_tcp =
             |name: &AppName| self.apps().get(name).is_some_and(|loaded| !loaded.route.has_shortcut());
         let steered: Vec<AppName> = names.filter(|name| !takes_tcp(name)).collect();
-        self.kernel.clean_up(&steered);
+        self.planes.clean_up(&steered);
     }
 
     /// Loads an app with its file, or with the last one that was right if it no longer is.
@@ -167,7 +157,7 @@ impl<S: Services> Registry<S> {
             self.missing().insert(name.clone());
             format!("{error}; it is tried again until it is there")
         })?;
-        if let Err(reason) = self.choose_plane(&app, &route).await {
+        if let Err(reason) = self.planes.choose(&app, &route).await {
             tracing::warn!(app = %name, reason, "it has the tcp plane");
         }
         self.start(app, route).await.map(|_| ())
@@ -229,38 +219,7 @@ impl<S: Services> Registry<S> {
             &mut self.adopted.lock().unwrap_or_else(PoisonError::into_inner),
             &app.listen,
         );
-        let tcp = self.plane.open(&app.listen, app.switch.hold, adopted)?;
-        let (services, name) = (self.services.clone(), app.name.clone());
-        let control_group = Arc::new(move |colour| {
-            let (services, id) = (services.clone(), ServiceId { app: name.clone(), colour });
-            let group = async move { services.control_group(&id).await };
-            Box::pin(group) as Pin<Box<dyn Future<Output = Option<PathBuf>> + Send>>
-        });
-        Ok(KernelRoute::new(tcp, app.name.clone(), control_group))
-    }
-
-    /// Gives a route the plane that its app wants, as far as that is possible; else the reason.
-    async fn choose_plane(&self, app: &App, route: &KernelRoute) -> Result<(), String> {
-        match app.plane {
-            PlaneChoice::Auto | PlaneChoice::Kernel => route.take_shortcut(&self.kernel).await,
-            PlaneChoice::Tcp | PlaneChoice::Http => route
-                .leave_shortcut(&self.kernel, "its app file says so")
-                .map_err(|error| format!("the kernel plane goes on: {error}")),
-        }
-    }
-
-    /// As `choose_plane`; refuses an app that has to have the kernel plane and can't.
-    async fn insist_on_plane(&self, app: &App, route: &KernelRoute) -> Result<(), String> {
-        match self.choose_plane(app, route).await {
-            Err(reason) if app.plane == PlaneChoice::Kernel => Err(format!(
-                "plane = \"kernel\" is not possible: {reason}; \"auto\" takes the tcp plane then"
-            )),
-            Err(reason) => {
-                tracing::info!(app = %app.name, reason, "it has the tcp plane");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
+        self.planes.open(app, &self.services, adopted)
     }
 
     /// Starts the engine.
@@ -315,22 +274,28 @@ impl<S: Services> Registry<S> {
         let Some((route, handle, before)) = self
             .apps()
             .get(&name)
-            .map(|loaded| (loaded.route.clone(), loaded.handle.clone(), loaded.app.listen.clone()))
+            .map(|loaded| (loaded.route.clone(), loaded.handle.clone(), loaded.app.clone()))
         else {
             return Err(format!("it is not loaded; first: dorc load {name}"));
         };
-        route.listen(&app.listen).map_err(|error| error.to_string())?;
-        self.insist_on_plane(&app, &route).await?;
-        let updated = handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string());
-        let message = match updated.flatten() {
+        let change = async {
+            route.listen(&app.listen).map_err(|error| error.to_string())?;
+            self.planes.insist(&app, &route).await?;
+            handle.update(app.clone(), who.to_owned()).await.map_err(|ended| ended.to_string())?
+        };
+        let message = match change.await {
             Ok(message) => message,
             Err(why) => {
-                if let Err(error) = route.listen(&before) {
+                if let Err(error) = route.listen(&before.listen) {
                     tracing::error!(app = %name, %error, "can't listen as before");
+                }
+                if let Err(error) = self.planes.choose(&before, &route).await {
+                    tracing::debug!(app = %name, error, "it stays on the tcp plane");
                 }
                 return Err(why);
             }
         };
+        let before = before.listen;
         for address in before.iter().filter(|address| !app.listen.contains(address)) {
             descriptors::forget(*address);
         }
@@ -396,7 +361,7 @@ impl<S: Services> Apps for Registry<S> {
             self.take_changed(app, who).await
         } else {
             let route = self.open(&app).map_err(|error| error.to_string())?;
-            if let Err(reason) = self.insist_on_plane(&app, &route).await {
+            if let Err(reason) = self.planes.insist(&app, &route).await {
                 route.close_down();
                 return Err(reason);
             }
@@ -436,28 +401,14 @@ impl<S: Services> Apps for Registry<S> {
         })
     }
 
-    async fn plane(&self, app: &AppName) -> PlaneView {
+    async fn plane(&self, app: &AppName) -> api::Plane {
         let loaded = self.apps().get(app).map(|loaded| (loaded.route.clone(), loaded.app.plane));
-        let Some((route, plane)) = loaded else { return PlaneView::default() };
-        let obstacle = route.obstacle();
-        let name = if obstacle.is_none() { "kernel" } else { "tcp" };
-        let mut traffic = ByColour::default();
-        for colour in Colour::BOTH {
-            traffic[colour] = route.traffic(colour).await.map(|traffic| api::Traffic {
-                accepted: traffic.accepted,
-                closed: traffic.closed,
-                received_bytes: traffic.received,
-                sent_bytes: traffic.sent,
-                round_trip_us: traffic.round_trip.map(|time| time.as_micros() as u64),
-            });
-        }
-        PlaneView { name, reason: obstacle.filter(|_| plane != PlaneChoice::Tcp), traffic }
+        let Some((route, plane)) = loaded else { return api::Plane::default() };
+        planes::status(&route, plane).await
     }
 
     async fn kernel_plane(&self) -> Result<(), String> {
-        let kernel = Arc::clone(&self.kernel);
-        let tried = tokio::task::spawn_blocking(move || kernel.try_out()).await;
-        tried.map_err(|error| error.to_string()).flatten()
+        self.planes.try_kernel().await
     }
 
     fn history(&self, app: &AppName) -> History {

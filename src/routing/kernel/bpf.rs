@@ -398,10 +398,14 @@ pub(super) fn pin(object: &OwnedFd, path: &Path) -> io::Result<()> {
 
 /// Opens an object by its name.
 pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
-    let path = c_path(path)?;
-    let mut attributes = Pin { path: path.as_ptr() as u64, descriptor: 0, flags: 0 };
+    let c_path = c_path(path)?;
+    let mut attributes = Pin { path: c_path.as_ptr() as u64, descriptor: 0, flags: 0 };
     // SAFETY: as in `pin`; it opens an object.
-    unsafe { bpf_open(OBJ_GET, &mut attributes) }
+    let object = unsafe { bpf_open(OBJ_GET, &mut attributes) };
+    object.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), format!("{} is not there", path.display())),
+        _ => error,
+    })
 }
 
 /// The number and the tag (a digest of its instructions) of a program.

@@ -24,7 +24,14 @@ pub(super) enum NotFound {
     NotTaken,
     /// The kernel does not tell.
     #[error("the service's socket can't be looked for: {0}")]
-    Error(#[from] io::Error),
+    Error(io::Error),
+}
+
+impl NotFound {
+    /// The control group goes with the last process in it.
+    fn of(error: io::Error, port: u16) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::NotListening(port) } else { Self::Error(error) }
+    }
 }
 
 /// The numbers by which the kernel knows a control group and those below it: sockets carry them.
@@ -61,21 +68,27 @@ fn processes(group: &Path) -> io::Result<Vec<Pid>> {
 /// They must be closed as soon as the kernel knows them: while this process has one open, clients that the
 /// service no longer accepts would hang.
 pub(super) fn find(group: &Path, port: u16) -> Result<[Option<OwnedFd>; 2], NotFound> {
-    let numbers = group_numbers(group)?;
-    let mut rows = SockDiag::open()?.listening(port)?;
+    let wrong = |error| NotFound::of(error, port);
+    let numbers = group_numbers(group).map_err(wrong)?;
+    let mut rows = SockDiag::open().and_then(|mut diag| diag.listening(port)).map_err(wrong)?;
     rows.retain(|row| numbers.contains(&row.cgroup));
     let wanted = [false, true].map(|ipv6| best(&rows, ipv6).map(|row| row.cookie));
     if wanted == [None, None] {
         return Err(NotFound::NotListening(port));
     }
-    let mut found = [None, None];
-    for process in processes(group)? {
-        take(group, process, &wanted, &mut found)?;
+    let (mut found, mut denied) = ([None, None], None);
+    for process in processes(group).map_err(wrong)? {
+        // Of several processes that have the socket one that lets it be taken is enough.
+        denied = take(group, process, &wanted, &mut found).err().or(denied);
         if (0..2).all(|place| found[place].is_some() == wanted[place].is_some()) {
             break;
         }
     }
-    if found.iter().all(Option::is_none) { Err(NotFound::NotTaken) } else { Ok(found) }
+    match denied {
+        _ if found.iter().any(Option::is_some) => Ok(found),
+        Some(error) => Err(wrong(error)),
+        None => Err(NotFound::NotTaken),
+    }
 }
 
 /// The one that the kernel itself would choose for a client on the loopback interface.

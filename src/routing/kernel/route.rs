@@ -129,7 +129,10 @@ impl KernelRoute {
     /// It can't; the route goes on by the tcp plane, and knows the reason.
     pub async fn take_shortcut(&self, kernel: &Arc<Kernel>) -> Result<(), String> {
         let taken = self.try_shortcut(kernel).await;
-        if let Err(reason) = &taken {
+        if let Err(reason) = &taken
+            && let Err(error) = self.leave_shortcut(kernel, reason)
+        {
+            tracing::error!(app = %self.0.name, %error, "what was begun for it in the kernel stays there");
             *lock(&self.0.shortcut) = Err(reason.clone());
         }
         taken
@@ -282,13 +285,13 @@ impl KernelRoute {
                     // They are closed at the end of this: whoever has one open keeps clients waiting if the service dies.
                     steering
                         .seat(number, target.colour, sockets.each_ref().map(Option::as_ref))
-                        .map_err(NotFound::from)
+                        .map_err(NotFound::Error)
                 }
                 // What there was goes on: a socket that is closed leaves the map by itself.
                 Err(error) => Err(error),
             })
         });
-        let seated = seated.await.map_err(NotFound::from).flatten();
+        let seated = seated.await.map_err(NotFound::Error).flatten();
         let obstacle = match &seated {
             // It listens no more, or not yet: clients are held, which is no other plane.
             Ok(()) | Err(NotFound::NotListening(_)) => None,

@@ -123,7 +123,10 @@ impl Steering {
     }
 
     fn adopt(pins: &Path) -> Result<Self, Unavailable> {
-        let stale = |error: io::Error| Unavailable::Stale(pins.to_owned(), error.to_string());
+        let stale = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => host("what is pinned could not be opened")(error),
+            _ => Unavailable::Stale(pins.to_owned(), error.to_string()),
+        };
         let maps = Maps::adopt(pins).map_err(stale)?;
         let link = bpf::get(&pins.join("link")).map_err(stale)?;
         let (attached, namespace) = bpf::link_info(&link).map_err(stale)?;

@@ -29,9 +29,10 @@ while time.monotonic() < end:
     if not told:
         print("pipelines", flush=True)
         told = True
-client.sendall(b"BLPOP nothing 3\r\nINCR coun")
+client.sendall(b"BLPOP nothing 3\r\n")
 assert answers.readline() == b"*-1\r\n"
-time.sleep(2)
+client.sendall(b"INCR coun")
+time.sleep(3)
 client.sendall(b"ter\r\n")
 assert answers.readline() == b":%d\r\n" % (sent + 1)
 batch(1000, sent + 2)

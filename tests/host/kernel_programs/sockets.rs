@@ -110,7 +110,8 @@ fn a_multipath_listener_is_served_by_the_tcp_plane() {
     host.write("/etc/dorc/apps/web.toml", text, 0o644);
     host.sh("dorc update web");
     apps::switch(&host, "web");
-    all_go_straight(&host);
+    assert_eq!(apps::status(&host, "web")["plane"], "kernel");
+    assert_eq!(look(&host, "127.0.0.1", SOME)["straight"], SOME);
     host.sh("dorc rollback web");
     on_tcp(&host);
     traffic.end_without_failure();
