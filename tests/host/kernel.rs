@@ -1,5 +1,7 @@
 //! The kernel plane: clients reach the active service's own socket, and dorc is not in the path.
 
+#![allow(clippy::print_stdout, reason = "figures are told")]
+
 mod addresses;
 mod alone;
 mod drains;
