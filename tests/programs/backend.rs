@@ -2,10 +2,10 @@
 //!
 //! It answers `/` with the content of the file `version` beside it, and does what the file `behaviour` beside it
 //! says, one word a line: `ok`, `exit 3`, `unhealthy`, `wrong-port`, `hang`, `crash-after 2s`, `slow-start 2s`,
-//! `ignore-term`. Other paths: `/healthz`, `/slow?ms=200`, `/peer`, `/pid`, `/env?NAME`, `/reloads`.
+//! `ignore-term`, `dual-stack` (it listens on `[::]`). Other paths: `/healthz`, `/slow?ms=200`, `/peer`, `/pid`, `/env?NAME`, `/reloads`.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -36,6 +36,7 @@ struct Behaviour {
     crash_after: Option<Duration>,
     slow_start: Duration,
     ignore_term: bool,
+    dual_stack: bool,
 }
 
 impl Behaviour {
@@ -58,6 +59,7 @@ impl Behaviour {
             ["crash-after", time] => self.crash_after = Some(humantime::parse_duration(time).map_err(drop)?),
             ["slow-start", time] => self.slow_start = humantime::parse_duration(time).map_err(drop)?,
             ["ignore-term"] => self.ignore_term = true,
+            ["dual-stack"] => self.dual_stack = true,
             _ => return Err(()),
         }
         Ok(())
@@ -140,7 +142,9 @@ async fn run() -> io::Result<u8> {
     let port = env::var("PORT").ok().and_then(|port| port.parse().ok());
     let port: u16 = port.ok_or_else(|| io::Error::other("$PORT must be a port"))?;
     let port = if behaviour.wrong_port { 0 } else { port };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let address =
+        if behaviour.dual_stack { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::LOCALHOST) };
+    let listener = TcpListener::bind((address, port)).await?;
     say(&format!("version {} listens on {}", behaviour.version, listener.local_addr()?));
     Ok(serve(Arc::new(Backend { behaviour, reloads: AtomicU32::new(0) }), listener, terminate, hangup).await)
 }

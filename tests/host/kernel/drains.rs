@@ -86,22 +86,3 @@ fn who_waits_for_a_slow_answer_gets_it() {
     assert_eq!(slow.wait().json(), json!({ "one": 40 }), "{tally}");
     assert_eq!(tally["cut"], 0, "{tally}");
 }
-
-#[test]
-fn new_versions_one_after_the_other_lose_nothing() {
-    let Some(host) = user::serving() else { return };
-    on_kernel_plane(&host);
-    let load = user::load(&host, "--keep-alive 0 --one-shot 8 --every 1ms");
-    let kept = user::load(&host, "--keep-alive 16 --one-shot 0 --every 1200ms");
-    for version in ["two", "three", "four"] {
-        user::upload(&host, version);
-        host.sh("dorc switch web");
-        assert_eq!(host.sh("curl --silent localhost"), version);
-    }
-    user::nothing_lost(kept);
-    let counted = user::nothing_lost(load);
-    for version in ["one", "two", "three", "four"] {
-        assert!(counted["bodies"][version].as_u64() > Some(0), "{version}: {counted}");
-    }
-    on_kernel_plane(&host);
-}

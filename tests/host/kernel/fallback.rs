@@ -52,11 +52,6 @@ fn without_the_rights() {
 }
 
 #[test]
-fn without_the_right_to_take_sockets() {
-    with_unit("CapabilityBoundingSet=~CAP_SYS_PTRACE CAP_SYS_ADMIN", "CAP_SYS_PTRACE");
-}
-
-#[test]
 fn without_the_system_call() {
     with_unit("SystemCallFilter=~bpf", "not permitted");
 }
