@@ -295,6 +295,8 @@ impl KernelRoute {
         let obstacle = match &seated {
             // It listens no more, or not yet: clients are held, which is no other plane.
             Ok(()) | Err(NotFound::NotListening(_)) => None,
+            // The kernel has it from an earlier daemon.
+            Err(_) if shortcut.steering.has_socket(shortcut.number, target.colour) => None,
             Err(error) => Some(error.to_string()),
         };
         if let Ok(shortcut) = &mut *lock(&self.0.shortcut) {

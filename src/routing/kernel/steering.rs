@@ -209,6 +209,14 @@ impl Steering {
         Ok(())
     }
 
+    /// Whether a colour has a living socket.
+    pub(super) fn has_socket(&self, number: u32, colour: Colour) -> bool {
+        [false, true].into_iter().any(|ipv6| {
+            let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
+            matches!(self.sockets.get(&key), Ok(Some(_)))
+        })
+    }
+
     /// Steers these addresses, and no others, to the app.
     pub(super) fn route(&self, number: u32, addresses: &[SocketAddr]) -> io::Result<()> {
         let mut book = self.book();

