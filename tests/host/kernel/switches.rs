@@ -40,11 +40,11 @@ fn percentile(sorted: &[u64], share: usize) -> Duration {
 fn new_connections_are_on_the_other_colour_within_milliseconds() {
     let Some(host) = host() else { return };
     host.write("/root/first_answer.py", include_bytes!("../../programs/first_answer.py"), 0o644);
-    // What is not optimized takes longer.
-    let allowed = if cfg!(debug_assertions) { 4 } else { 1 };
+    // What is not optimized takes longer, and other tests run beside this one then.
+    let allowed = if cfg!(debug_assertions) { 12 } else { 1 };
     let (median, late) = (Duration::from_millis(5) * allowed, Duration::from_millis(20) * allowed);
     // Others use this machine, too.
-    let found = (0..10).any(|_| {
+    let found = (0..5).any(|_| {
         let said = host.sh("python3 /root/first_answer.py 100");
         let mut took: Vec<u64> = said.lines().map(|line| line.parse().expect("a number")).collect();
         assert_eq!(took.len(), 100);
