@@ -19,7 +19,8 @@ fn without_a_daemon_for_a_while(host: &TestHost, end: &str) {
     host.wait_until(user::LONG, "it is gone", || host.main_pid("dorc").is_none().then_some(()));
 
     host.run("dorc status").exits_with(15);
-    let new = host.sh("load --address 127.0.0.1:80 --keep-alive 0 --one-shot 8 --seconds 1 --expect one --json");
+    let new =
+        host.sh("load --address 127.0.0.1:80 --keep-alive 0 --one-shot 8 --seconds 1 --expect one --json");
     println!("without a daemon: {new}");
     assert_eq!(pins(host), before);
     host.sh("systemctl start dorc");

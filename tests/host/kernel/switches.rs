@@ -24,7 +24,10 @@ fn a_thousand_switches_lose_nothing() {
     let status = on_kernel_plane(&host);
     let passed = accepted(&status) - before;
     // One a request of those that open one for each, and those of the 64.
-    assert!(passed > 1000 && passed <= counted["ok"].as_u64().expect("a number"), "{passed} passed: {counted}");
+    assert!(
+        passed > 1000 && passed <= counted["ok"].as_u64().expect("a number"),
+        "{passed} passed: {counted}"
+    );
     println!("{passed} connections went straight");
 }
 
