@@ -154,7 +154,7 @@ impl Peer {
     pub fn start(kind: Kind, backend: &Backend) -> Result<Self> {
         let folder = TempDir::new()?;
         let (mut web, mut bulk) = (backend.web, backend.bulk);
-        let hook = kind.is_steered().then_some(Hook);
+        let hook = kind.is_steered().then(|| Hook);
         let running = if kind == Kind::Direct {
             None
         } else {

@@ -30,7 +30,7 @@ pub struct Options {
     kernel: Option<PathBuf>,
     /// How many more apps are loaded beside the ones that are measured.
     #[arg(long, default_value_t = 0, hide = true)]
-    more_apps: usize,
+    more_apps: u16,
 }
 
 /// Is the plane, on one thread, until the parent ends this process.
@@ -51,9 +51,7 @@ pub fn run(addresses: &[SocketAddr], options: &Options) -> Result<()> {
             return stay(routes).await;
         };
         let (kernel, group) = (Arc::new(Kernel::new(folder.clone())), own_control_group()?);
-        // Services that don't exist would have no sockets, so these are in front of what is measured, too.
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let more = std::iter::repeat_n((any_port, addresses[1]), options.more_apps);
+        let more = (0..options.more_apps).map(|number| (elsewhere(number, addresses[0]), addresses[1]));
         let mut routes = Vec::new();
         for (number, (listen, target)) in ways.chain(more).enumerate() {
             routes.push(steer(&kernel, &group, number, open(listen)?, target).await?);
@@ -64,6 +62,13 @@ pub fn run(addresses: &[SocketAddr], options: &Options) -> Result<()> {
 
 const fn at(address: SocketAddr) -> Target {
     Target { colour: Colour::Blue, address }
+}
+
+/// Where another app listens: at the same port, because each port that is taken is one less for the clients. What is behind
+/// it is the same service, so that the kernel has a socket for each app.
+fn elsewhere(number: u16, address: SocketAddr) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(127, 1, high, low), address.port()))
 }
 
 /// Says that all is set up, and keeps it so.

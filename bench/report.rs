@@ -50,6 +50,9 @@ impl Report {
             kinds.iter().map(|&kind| row.median(kind).map(|value| format!("{value:.0}"))).collect()
         });
         let pairs = compared(kinds);
+        if pairs.is_empty() {
+            return medians.to_string();
+        }
         let ratios = self.table(
             "ratio of medians",
             pairs.iter().map(|(one, other)| format!("{} ÷ {}", one.name(), other.name())),
