@@ -221,7 +221,7 @@ impl KernelRoute {
         let info = || open.iter().filter_map(|connection| connection.info.as_ref());
         let round_trips: Duration = info().map(|info| info.rtt).sum();
         let count = u32::try_from(info().count()).unwrap_or(u32::MAX);
-        let steered = shortcut.steering.counts(shortcut.number, colour).unwrap_or_default().steered;
+        let steered = shortcut.steering.steered(shortcut.number, colour).unwrap_or_default();
         Some(Traffic {
             accepted: steered + self.0.tcp.accepted(colour),
             closed: self.0.closed[colour].load(Relaxed),

@@ -55,17 +55,6 @@ pub(super) enum Unavailable {
     Stale(PathBuf, String),
 }
 
-/// What the program counted for one colour of an app.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Connections that went to the service's own socket.
-    pub(super) steered: u64,
-    /// Those for which there was no socket.
-    pub(super) missed: u64,
-    /// Those that the socket could not be given.
-    pub(super) refused: u64,
-}
-
 fn host(what: &str) -> impl Fn(io::Error) -> Unavailable {
     move |error| {
         let reason = match error.raw_os_error() {
@@ -98,11 +87,11 @@ impl Steering {
     pub(super) fn try_out() -> Result<(), Unavailable> {
         let maps = Maps::create().map_err(host("the maps of the kernel plane"))?;
         maps.load()?;
-        attached_by_others(&[]).map(drop)
+        attached_by_others()
     }
 
     fn set_up(pins: &Path) -> Result<Self, Unavailable> {
-        attached_by_others(&[])?;
+        attached_by_others()?;
         let maps = Maps::create().map_err(host("the maps of the kernel plane"))?;
         let program = maps.load()?;
         // Whoever finds the folder finds all that belongs into it. A bpffs takes no dots in names.
@@ -198,8 +187,7 @@ impl Steering {
 
     /// Makes these the sockets of a colour, by IP version; `None`: connections fall through to dorc's own listener.
     pub(super) fn seat(&self, number: u32, colour: Colour, sockets: [Option<&OwnedFd>; 2]) -> io::Result<()> {
-        for (ipv6, socket) in [false, true].into_iter().zip(sockets) {
-            let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
+        for (key, socket) in socket_keys(number, colour).into_iter().zip(sockets) {
             match socket {
                 // A descriptor that is open is not negative.
                 Some(socket) => self.sockets.set(&key, &(socket.as_raw_fd() as u64).to_ne_bytes())?,
@@ -211,10 +199,7 @@ impl Steering {
 
     /// Whether a colour has a living socket.
     pub(super) fn has_socket(&self, number: u32, colour: Colour) -> bool {
-        [false, true].into_iter().any(|ipv6| {
-            let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
-            matches!(self.sockets.get(&key), Ok(Some(_)))
-        })
+        socket_keys(number, colour).iter().any(|key| matches!(self.sockets.get(key), Ok(Some(_))))
     }
 
     /// Steers these addresses, and no others, to the app.
@@ -240,8 +225,7 @@ impl Steering {
         self.route(number, &[])?;
         for colour in Colour::BOTH {
             self.seat(number, colour, [None, None])?;
-            for ipv6 in [false, true] {
-                let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
+            for key in socket_keys(number, colour) {
                 self.counts.set(&key, &[0; COUNTS])?;
             }
         }
@@ -250,16 +234,13 @@ impl Steering {
         Ok(())
     }
 
-    /// What was counted for a colour.
-    pub(super) fn counts(&self, number: u32, colour: Colour) -> io::Result<Counts> {
-        let mut sum = Counts::default();
-        for ipv6 in [false, true] {
-            let key = program::socket_number(number, active(colour), ipv6).to_ne_bytes();
-            let bytes = self.counts.get(&key)?.unwrap_or([0; COUNTS]);
-            let mut values = bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes));
-            sum.steered += values.next().unwrap_or(0);
-            sum.missed += values.next().unwrap_or(0);
-            sum.refused += values.next().unwrap_or(0);
+    /// How many connections went to a colour's own sockets.
+    pub(super) fn steered(&self, number: u32, colour: Colour) -> io::Result<u64> {
+        let mut sum = 0;
+        for key in socket_keys(number, colour) {
+            // What was missed and what was refused stand behind it.
+            let count = self.counts.get(&key)?.and_then(|counts| counts.first_chunk().copied());
+            sum += count.map_or(0, u64::from_ne_bytes);
         }
         Ok(sum)
     }
@@ -384,6 +365,11 @@ impl Entry {
     }
 }
 
+/// The keys of a colour's sockets and counts, for IPv4 and IPv6.
+fn socket_keys(number: u32, colour: Colour) -> [[u8; 4]; 2] {
+    [false, true].map(|ipv6| program::socket_number(number, active(colour), ipv6).to_ne_bytes())
+}
+
 fn route_key(address: SocketAddr) -> [u8; ROUTE_KEY] {
     let mut key = [0; ROUTE_KEY];
     let (family, port) = (if address.is_ipv4() { AF_INET } else { AF_INET6 }, u32::from(address.port()));
@@ -401,13 +387,9 @@ fn network_namespace() -> io::Result<File> {
 }
 
 /// Refuses where somebody else's program is on the hook: of several the last one decides.
-fn attached_by_others(own: &[u32]) -> Result<(), Unavailable> {
+fn attached_by_others() -> Result<(), Unavailable> {
     let query = || bpf::attached(network_namespace()?.as_fd());
-    let others: Vec<u32> = query()
-        .map_err(host("the hook could not be asked"))?
-        .into_iter()
-        .filter(|program| !own.contains(program))
-        .collect();
+    let others = query().map_err(host("the hook could not be asked"))?;
     if others.is_empty() {
         return Ok(());
     }
