@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connect::{Pace, open_in_all};
 use self::listen::Listener;
@@ -230,9 +230,13 @@ impl TcpRoute {
     /// queue up there; closes quiet connections, each as soon as it is quiet. Says how many connections were
     /// left at the deadline, and cut.
     pub async fn finish(&self, deadline: Duration) -> usize {
-        self.0.listeners().iter_mut().for_each(Listener::pause);
-        let shared = &self.0.shared;
         let end = Instant::now() + deadline;
+        let paused: Vec<_> = self.0.listeners().iter_mut().map(Listener::pause).collect();
+        for mut all_left in paused {
+            // A thread that has come to its end accepts nobody either.
+            let _ = timeout_at(end, all_left.recv()).await;
+        }
+        let shared = &self.0.shared;
         while open_in_all(shared) + self.held() > 0 {
             if Instant::now() >= end {
                 return shared.close_everything();

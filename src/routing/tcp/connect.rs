@@ -4,7 +4,6 @@ use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -99,9 +98,11 @@ pub(super) fn serve(
             Err(_) => {}
         }
     }
+    // A client is counted from the moment on in which it is accepted: here as held, else by its ticket.
+    let held = started.is_none().then(|| Held::new(route));
     let (shared, thread) = (Arc::clone(route), Arc::clone(thread));
     route.waiting.spawn(async move {
-        if let Some((client, service, ticket)) = shared.wait(client, started).await {
+        if let Some((client, service, ticket)) = shared.wait(client, started, held).await {
             thread.send(Letter::Carry(Box::new(Relay::new(client, service, ticket, seat))));
         }
     });
@@ -111,21 +112,21 @@ pub(super) fn serve(
 impl Shared {
     /// Waits for a handshake that was started, and if nothing comes of it, for any service.
     async fn wait(
-        &self,
+        self: &Arc<Self>,
         client: OwnedFd,
         started: Option<(OwnedFd, Ticket)>,
+        held: Option<Held>,
     ) -> Option<(OwnedFd, OwnedFd, Ticket)> {
         if let Some((service, ticket)) = started
             && let Ok(Ok(service)) = timeout(HANDSHAKE, established(service)).await
         {
             return Some((client, service, ticket));
         }
-        self.hold(client).await
+        self.hold(client, held.unwrap_or_else(|| Held::new(self))).await
     }
 
     /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
-    async fn hold(&self, client: OwnedFd) -> Option<(OwnedFd, OwnedFd, Ticket)> {
-        let _held = Held::new(&self.held);
+    async fn hold(&self, client: OwnedFd, _held: Held) -> Option<(OwnedFd, OwnedFd, Ticket)> {
         let patience = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         let client = TcpStream::from_std(client.into()).ok()?;
         let found = tokio::select! {
@@ -223,18 +224,18 @@ async fn gone(client: &TcpStream) {
 }
 
 /// Counts a held client for as long as it lives.
-struct Held<'a>(&'a AtomicUsize);
+struct Held(Arc<Shared>);
 
-impl<'a> Held<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
+impl Held {
+    fn new(route: &Arc<Shared>) -> Self {
+        route.held.fetch_add(1, Relaxed);
+        Self(Arc::clone(route))
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.held.fetch_sub(1, Relaxed);
     }
 }
 

@@ -213,7 +213,7 @@ impl EventLoop {
                     let key = self.listeners.insert(Accepting::new(socket, route));
                     self.watch(key);
                 }
-                Letter::Leave(socket) => {
+                Letter::Leave(socket, _left) => {
                     let found = self.listeners.iter().find(|(_, one)| Arc::ptr_eq(&one.socket, &socket));
                     if let Some(key) = found.map(|(key, _)| key) {
                         self.leave(key);

@@ -1,5 +1,6 @@
 //! The listen addresses of a route: bound, taken over, exchanged, and emptied without waiting for anyone.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -11,6 +12,7 @@ use rustix::net::sockopt::{
     set_tcp_keepintvl, set_tcp_nodelay, socket_acceptconn,
 };
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with};
+use tokio::sync::mpsc;
 
 use super::Shared;
 use super::mailbox::{Letter, Mailbox};
@@ -38,11 +40,14 @@ impl Listener {
         }
     }
 
-    /// Stops to accept; the socket goes on collecting clients for whoever has it too.
-    pub(super) fn pause(&mut self) {
+    /// Stops to accept; the socket goes on collecting clients for whoever has it too. What is returned ends when all
+    /// threads have stopped: until then clients may still be taken in.
+    pub(super) fn pause(&mut self) -> mpsc::Receiver<Infallible> {
+        let (left, all_left) = mpsc::channel(1);
         for thread in self.threads.drain(..) {
-            thread.send(Letter::Leave(Arc::clone(&self.socket)));
+            thread.send(Letter::Leave(Arc::clone(&self.socket), left.clone()));
         }
+        all_left
     }
 
     /// Ends the socket itself, wherever else it may be open.

@@ -1,5 +1,6 @@
 //! What others tell a thread of the plane, which is asleep unless its sockets have something to do.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
+use tokio::sync::mpsc;
 
 use super::Shared;
 use super::relay::Relay;
@@ -19,8 +21,8 @@ use super::relay::Relay;
 pub(super) enum Letter {
     /// Accept the clients of this socket for that route.
     Accept(Arc<TcpListener>, Arc<Shared>),
-    /// Accept no more of them.
-    Leave(Arc<TcpListener>),
+    /// Accept no more of them; then let go of the sender.
+    Leave(Arc<TcpListener>, mpsc::Sender<Infallible>),
     /// Carry a connection.
     Carry(Box<Relay>),
     /// End, with all connections.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dorc::model::colour::Colour;
+use dorc::routing::tcp::Plane;
 use dorc::routing::{Route, Which};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -135,6 +136,29 @@ async fn finishing_waits_for_answers_and_leaves_the_socket_to_the_successor() {
     let target = dorc::routing::Target { colour: Colour::Blue, address: service.address };
     route.point_at(Some(target)).await.unwrap();
     expect(&mut late, "answer").await;
+}
+
+#[tokio::test]
+async fn whoever_comes_in_the_moment_of_the_end_is_answered_before_it_or_by_the_successor() {
+    let service = Service::echo().await;
+    let mut setup = Setup::pointing_at(&service).await;
+    let address = setup.address;
+    for _ in 0..200 {
+        let store = setup.route.listeners().into_iter().map(|(_, socket)| socket.into()).collect();
+        let client = tokio::spawn(async move {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            ask(&mut client, "hello", "hello").await;
+        });
+        // It is connected now, and the threads of the plane are about to notice.
+        tokio::task::yield_now().await;
+        assert_eq!(setup.route.finish(PATIENCE).await, 0);
+        drop(setup);
+        let plane = Plane::start(2).unwrap();
+        let route = plane.open(&[address], PATIENCE, store).unwrap();
+        setup = Setup { route, plane, address };
+        setup.point_at(Colour::Blue, service.address).await;
+        client.await.unwrap();
+    }
 }
 
 #[tokio::test]
