@@ -77,22 +77,23 @@ async fn finish(
     loop {
         tokio::select! {
             status = child.wait() => {
-                take(output, tail);
+                // What it wrote last, the runtime may not have seen yet.
+                take(tail, |buffer| Ok(rustix::io::read(&*output, buffer)?));
                 return status;
             }
             readable = output.readable(), if open => {
                 readable?;
-                open = take(output, tail);
+                open = take(tail, |buffer| output.try_read(buffer));
             }
         }
     }
 }
 
 /// Takes what is there, but not for ever; false at the end of the output.
-fn take(output: &pipe::Receiver, tail: &mut Vec<u8>) -> bool {
+fn take(tail: &mut Vec<u8>, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> bool {
     let mut buffer = [0; TAIL];
     for _ in 0..64 {
-        match output.try_read(&mut buffer) {
+        match read(&mut buffer) {
             Ok(0) => return false,
             Ok(count) => tail.extend_from_slice(&buffer[..count]),
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,

@@ -261,6 +261,31 @@ async fn the_stop_command_is_used_and_sigterm_where_it_fails() {
 }
 
 #[tokio::test]
+async fn the_last_words_of_a_service_are_in_its_log_however_fast_it_ends() {
+    // Many at once, as it takes a guard that is held up between the order to end and the look at what ended.
+    let mut rounds = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        rounds.spawn(async {
+            let dir = tempfile::tempdir().unwrap();
+            let services = supervisor(dir.path());
+            let text =
+                "trap 'echo last words; exit' TERM\ntest -p never || mkfifo never\necho up\nread line <>never";
+            let mut service = script(dir.path(), text);
+            service.stop = Some(["/bin/sh", "-c", "exit 1"].map(str::to_owned).into());
+            for _ in 0..10 {
+                services.start(&service).await.unwrap();
+                while services.last_lines(&service.id, 5).await.is_empty() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+                services.stop(&service.id).await.unwrap();
+                assert_eq!(services.last_lines(&service.id, 5).await, ["up", "last words"]);
+            }
+        });
+    }
+    rounds.join_all().await;
+}
+
+#[tokio::test]
 async fn a_stop_does_not_wait_for_a_start_that_is_not_ready() {
     let dir = tempfile::tempdir().unwrap();
     let services = supervisor(dir.path());

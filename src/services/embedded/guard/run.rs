@@ -146,7 +146,7 @@ impl Guard {
                     self.supervisor_gone = true;
                     self.orphaned().await;
                 }
-                Event::Output => self.copy_output(),
+                Event::Output => self.copy_output(pipe::Receiver::try_read),
                 Event::Message(text) => {
                     if text.lines().any(|line| line == "READY=1") {
                         self.report(Report::Ready).await;
@@ -159,7 +159,7 @@ impl Guard {
                 }
             }
         }
-        self.copy_output();
+        self.copy_output(read_now);
         Ok(self.main_status.unwrap_or(1))
     }
 
@@ -206,7 +206,7 @@ impl Guard {
         if pid == self.main && self.main_status.is_none() {
             self.main_status = Some(exit_code(status));
             // First what it wrote, so that whoever hears of its end finds its last words.
-            self.copy_output();
+            self.copy_output(read_now);
             self.report(Report::Exited(describe(status))).await;
             self.end(None, STOP_GRACE).await;
         } else if let Some(helper) = self.helper.take_if(|helper| helper.pid == pid) {
@@ -318,11 +318,11 @@ impl Guard {
         }
     }
 
-    fn copy_output(&mut self) {
+    fn copy_output(&mut self, read: fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) {
         let mut buffer = [0; 16 << 10];
         let mut taken = 0;
         while taken < OUTPUT_BATCH {
-            match self.output.try_read(&mut buffer) {
+            match read(&self.output, &mut buffer) {
                 Ok(count @ 1..) => {
                     taken += count;
                     // A full disk must not stop a service: what can't be written is lost.
@@ -342,6 +342,11 @@ impl Guard {
             // Reading tells the same, at the next event.
         }
     }
+}
+
+/// Unlike `try_read` it finds what was written since the runtime last looked at the pipe.
+fn read_now(output: &pipe::Receiver, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(output, buffer)?)
 }
 
 async fn message(socket: Option<&UnixDatagram>) -> io::Result<String> {
