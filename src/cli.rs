@@ -6,6 +6,7 @@ mod completions;
 mod daemon;
 mod demo;
 pub mod demo_backend;
+mod freeze;
 mod history;
 mod install;
 mod load;
@@ -20,6 +21,7 @@ mod say;
 mod send;
 mod status;
 mod switch;
+mod thaw;
 mod uninstall;
 mod up;
 mod update;
@@ -49,8 +51,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 12 rollback failed ·
-13 superseded · 14 busy · 15 no daemon · 77 not permitted";
+Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 11 switched, then rolled back ·
+12 rollback failed · 13 superseded · 14 busy or frozen · 15 no daemon · 77 not permitted";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -84,6 +86,10 @@ enum Ask {
     Switch(switch::Options),
     /// Make the last good release active again
     Rollback(rollback::Options),
+    /// Take nothing new into service until `dorc thaw`; the way back stays open
+    Freeze(freeze::Options),
+    /// End what `dorc freeze` began
+    Thaw(send::Plain),
     /// Run the active service's reload command
     Reload(send::Plain),
     /// Show what is active, what is ready, and what went wrong
@@ -185,6 +191,8 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
         Ask::Remove(options) => remove::run(context, options).await,
         Ask::Switch(options) => switch::run(context, options).await,
         Ask::Rollback(options) => rollback::run(context, options).await,
+        Ask::Freeze(options) => freeze::run(context, options).await,
+        Ask::Thaw(options) => thaw::run(context, options).await,
         Ask::Reload(options) => reload::run(context, options).await,
         Ask::Status(options) => status::run(context, options).await,
         Ask::Releases(options) => releases::run(context, options).await,

@@ -11,6 +11,7 @@ mod recover;
 mod requests;
 mod task;
 mod tell;
+mod vitals;
 
 use std::collections::HashSet;
 use std::io;
@@ -22,12 +23,13 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::model::app::{App, AppName};
 use crate::model::colour::ByColour;
-use crate::model::deployment::{Deployment, Notice, Outcome};
+use crate::model::deployment::{Deployment, Notice, Outcome, Wait};
+use crate::model::health::Probe;
 use crate::model::release::Catalogue;
 use crate::releases::store::Store;
 use crate::routing::Route;
 use crate::services::{Running, Services};
-use crate::state::{AppState, StateDir};
+use crate::state::{AppState, Freeze, StateDir};
 
 /// How many requests may wait for an engine, and how many notices for a slow watcher.
 const QUEUE: usize = 64;
@@ -63,6 +65,13 @@ pub enum Wish {
         /// Which; `None`: the last good one.
         to: Option<String>,
     },
+    /// A release of the store is to become active, or to be made ready for it.
+    Deploy {
+        /// Which.
+        release: String,
+        /// Only ready.
+        prepare: bool,
+    },
 }
 
 /// What one app is like at a moment.
@@ -82,10 +91,15 @@ pub struct View {
     pub connections: ByColour<usize>,
     /// The last time that the active service ended by itself, and how.
     pub last_exit: Option<(SystemTime, String)>,
+    /// What the active service answered when it was last asked whether it is healthy.
+    pub health: Option<Probe>,
+    /// Why nothing new is taken into service.
+    pub freeze: Option<Freeze>,
 }
 
 enum Message {
-    Wish { wish: Wish, who: String, wait: bool, reply: oneshot::Sender<Outcome> },
+    Wish { wish: Wish, who: String, wait: Wait, reply: oneshot::Sender<Outcome> },
+    Freeze { why: Option<String>, who: String, reply: oneshot::Sender<Result<String, String>> },
     Reload { who: String, reply: oneshot::Sender<Result<String, String>> },
     View(oneshot::Sender<View>),
     Update { app: Box<App>, who: String, reply: oneshot::Sender<Result<String, String>> },
@@ -143,7 +157,7 @@ impl Handle {
         &self,
         wish: Wish,
         who: String,
-        wait: bool,
+        wait: Wait,
     ) -> Result<oneshot::Receiver<Outcome>, Ended> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Wish { wish, who, wait, reply }).await?;
@@ -156,6 +170,14 @@ impl Handle {
     /// The app is not loaded any more.
     pub async fn reload(&self, who: String) -> Result<Result<String, String>, Ended> {
         self.ask(|reply| Message::Reload { who, reply }).await
+    }
+
+    /// From now on nothing new is taken into service, for the reason `why`; `None`: it is again. What that led to.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn freeze(&self, why: Option<String>, who: String) -> Result<Result<String, String>, Ended> {
+        self.ask(|reply| Message::Freeze { why, who, reply }).await
     }
 
     /// What the app is like now.

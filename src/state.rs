@@ -5,9 +5,11 @@
 mod history;
 mod record;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -32,6 +34,26 @@ pub struct AppState {
     pub ports: Option<ByColour<u16>>,
     /// The stat data of the last upload that was dealt with.
     pub fingerprint: Option<String>,
+    /// Why nothing new is taken into service.
+    pub freeze: Option<Freeze>,
+}
+
+/// An order of a user that nothing new is taken into service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    /// Who gave it.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub since: SystemTime,
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = humantime::format_rfc3339_seconds(self.since);
+        write!(f, "frozen by {} since {since}: {}", self.who, self.why)
+    }
 }
 
 /// Why a state could not be read.

@@ -171,6 +171,19 @@ impl Steps {
                 }
             }
             api::Event::Settled(tally) => self.finished("settled", &closed(tally)),
+            api::Event::Baking { release, seconds_left, .. } => {
+                self.under_way(&format!("watching {release}"), &format!("{seconds_left} s left"));
+            }
+            api::Event::Baked { release, .. } => self.finished(&format!("{release} has proved itself"), ""),
+            api::Event::Bad { colour, release, failure } => {
+                self.finished(&format!("{colour} {release} is bad"), &plain(&failure.reason));
+            }
+            api::Event::Unhealthy { colour, failure, .. } => {
+                self.finished(&format!("{colour} is not healthy"), &plain(&failure.reason));
+            }
+            api::Event::Healthy { colour, answer, .. } => {
+                self.finished(&format!("{colour} is healthy again"), &plain(answer));
+            }
             api::Event::Exited { colour, how } => {
                 self.finished(
                     &format!("{colour} ended by itself"),
@@ -252,6 +265,12 @@ pub(super) fn answer(answer: &api::Answer, json: bool) {
             lines.push(format!("  last answer: {}", plain(probe)));
         }
         lines.push(match (&answer.active, &answer.release) {
+            (Some(colour), Some(release)) if answer.exit == api::exit::ROLLED_BACK => {
+                format!("  {colour} {release} serves again.")
+            }
+            (Some(colour), Some(release)) if answer.active == answer.failed_colour => {
+                format!("  {colour} {release} still gets the traffic.")
+            }
             (Some(colour), Some(release)) => {
                 format!("  {colour} {release} goes on serving; nothing was changed.")
             }

@@ -18,6 +18,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Not healthy, nothing changed.
     pub const NOT_HEALTHY: u8 = 10;
+    /// Switched, then rolled back.
+    pub const ROLLED_BACK: u8 = 11;
     /// A rollback failed.
     pub const ROLLBACK_FAILED: u8 = 12;
     /// Superseded by something newer.
@@ -55,6 +57,28 @@ pub struct Rollback {
     /// As in [`Switch`].
     #[serde(default)]
     pub no_wait: bool,
+}
+
+/// The body of `POST /v1/apps/{app}/deploy`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// A release of the store.
+    pub release: String,
+    /// Only make it ready for a switch.
+    #[serde(default)]
+    pub prepare: bool,
+    /// As in [`Switch`].
+    #[serde(default)]
+    pub no_wait: bool,
+}
+
+/// The body of `POST /v1/apps/{app}/freeze`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// Why, for whoever wants to deploy meanwhile.
+    pub reason: String,
 }
 
 /// The body of `POST /v1/apps/{app}/remove`.
@@ -120,6 +144,49 @@ pub enum Event {
     },
     /// A drain is over.
     Settled(Tally),
+    /// The old connections are gone, and what is active now is still watched.
+    Baking {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// For so many seconds.
+        seconds_left: u64,
+    },
+    /// What is active has proved itself.
+    Baked {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+    },
+    /// What got the traffic failed: traffic goes back.
+    Bad {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// How.
+        failure: Failure,
+    },
+    /// What is active is not healthy any more. It stays active.
+    Unhealthy {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// Why.
+        failure: Failure,
+    },
+    /// It is healthy again.
+    Healthy {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// Its last health answer.
+        answer: String,
+    },
     /// The active service ended by itself and is started again.
     Exited {
         /// Its colour.
@@ -228,7 +295,7 @@ pub struct AppStatus {
     /// The active colour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
-    /// `vacant`, `trying`, `steady`, `switching` or `draining`.
+    /// `vacant`, `trying`, `steady`, `switching`, `draining` or `baking`.
     pub phase: String,
     /// The state in a few words, for people.
     pub state: String,
@@ -241,6 +308,12 @@ pub struct AppStatus {
     /// The release that `dorc rollback` goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_back: Option<String>,
+    /// What the active service answered when it was last asked whether it is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Why nothing new is taken into service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
     /// The last time that the active service ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,
@@ -248,6 +321,15 @@ pub struct AppStatus {
     pub green: ServiceStatus,
     /// The blue service.
     pub blue: ServiceStatus,
+}
+
+/// What a service answered when it was asked whether it is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it is.
+    pub healthy: bool,
+    /// What was asked and answered.
+    pub answer: String,
 }
 
 /// The plane of an app, and what passes there: a part of its status.

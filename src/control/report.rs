@@ -1,14 +1,17 @@
 //! From the model to the API.
 
+mod outcome;
+
 use std::time::SystemTime;
 
-use super::api::{self, exit};
+use super::api;
 use crate::engine::View;
-use crate::model::app::AppName;
 use crate::model::colour::Colour;
-use crate::model::deployment::{Live, Notice, Outcome, Phase, Standby, Tally, Upload};
-use crate::model::health::Failure;
+use crate::model::deployment::{Live, Notice, Phase, Standby, Tally, Upload};
+use crate::model::health::{Failure, Probe};
 use crate::model::release::{Release, ReleaseId, Verdict};
+
+pub(super) use outcome::answer;
 
 pub(super) fn event(notice: Notice) -> api::Event {
     match notice {
@@ -35,6 +38,27 @@ pub(super) fn event(notice: Notice) -> api::Event {
             seconds_left: left.map(|left| left.as_secs_f64().ceil() as u64),
         },
         Notice::Settled(counts) => api::Event::Settled(tally(counts)),
+        Notice::Baking(live, left) => api::Event::Baking {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            seconds_left: left.as_secs_f64().ceil() as u64,
+        },
+        Notice::Baked(live) => {
+            api::Event::Baked { colour: live.colour.to_string(), release: live.release.to_string() }
+        }
+        Notice::Bad(live, why) => api::Event::Bad {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            failure: failure(&why),
+        },
+        Notice::Unhealthy(live, why) => api::Event::Unhealthy {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            failure: failure(&why),
+        },
+        Notice::Healthy(live, answer) => {
+            api::Event::Healthy { colour: live.colour.to_string(), release: live.release.to_string(), answer }
+        }
         Notice::ActiveExited(live, how) => {
             api::Event::Exited { colour: live.colour.to_string(), how: how.to_string() }
         }
@@ -50,54 +74,11 @@ fn failure(failure: &Failure) -> api::Failure {
     api::Failure { reason, last_probe, log }
 }
 
-pub(super) fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
-    let plain = |exit: u8, message: String| api::Answer {
-        exit,
-        app: app.to_string(),
-        message: format!("{app}: {message}"),
-        ..api::Answer::default()
-    };
-    match outcome {
-        Outcome::Done { active, before, tally: counts, already } => {
-            let what = if already { "is active already" } else { "is active" };
-            api::Answer {
-                active: Some(active.colour.to_string()),
-                release: Some(active.release.to_string()),
-                before: before.map(|live| live.colour.to_string()),
-                tally: counts.map(tally),
-                ..plain(exit::DONE, format!("{} {} {what}", active.colour, active.release))
-            }
-        }
-        Outcome::Refused(why) => plain(exit::FAILED, why),
-        Outcome::Superseded(why) => plain(exit::SUPERSEDED, why),
-        Outcome::Busy(why) => plain(exit::BUSY, why),
-        Outcome::NotHealthy { release, colour, failure: why, rollback, active } => {
-            let code = if rollback { exit::ROLLBACK_FAILED } else { exit::NOT_HEALTHY };
-            api::Answer {
-                active: active.map(|live| live.colour.to_string()),
-                release: active.map(|live| live.release.to_string()),
-                failed_release: release.map(|release| release.to_string()),
-                failed_colour: colour.map(|colour| colour.to_string()),
-                failure: Some(failure(&why)),
-                ..plain(code, not_healthy(release, colour, &why.reason))
-            }
-        }
-    }
-}
-
-fn not_healthy(release: Option<ReleaseId>, colour: Option<Colour>, reason: &str) -> String {
-    match (release, colour) {
-        (Some(release), Some(colour)) => format!("{colour} {release} did not get healthy: {reason}"),
-        (Some(release), None) => format!("{release} did not get healthy: {reason}"),
-        _ => format!("the upload was refused: {reason}"),
-    }
-}
-
 pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
     let deployment = &view.deployment;
     let active = deployment.active();
     let way_back = match deployment.phase() {
-        Phase::Draining { old, .. } => Some(*old),
+        Phase::Draining { old, bad: None, .. } | Phase::Baking { old, .. } => Some(*old),
         _ => view.catalogue.last_good(active.map(|live| live.release)).map(|release| release.id),
     };
     api::AppStatus {
@@ -116,6 +97,8 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         },
         queued: deployment.queued().map(|release| release.to_string()),
         way_back: way_back.map(|release| release.to_string()),
+        health: view.health.clone().map(|Probe { healthy, answer }| api::Health { healthy, answer }),
+        frozen: view.freeze.as_ref().map(ToString::to_string),
         last_exit: view.last_exit.as_ref().map(|(when, how)| format!("{}: {how}", time(*when))),
         green: api::ServiceStatus { traffic: plane.traffic.green, ..service(view, Colour::Green) },
         blue: api::ServiceStatus { traffic: plane.traffic.blue, ..service(view, Colour::Blue) },
@@ -129,6 +112,7 @@ const fn phase(phase: &Phase) -> &'static str {
         Phase::Steady { .. } => "steady",
         Phase::Switching { .. } => "switching",
         Phase::Draining { .. } => "draining",
+        Phase::Baking { .. } => "baking",
     }
 }
 
@@ -142,8 +126,15 @@ fn summary(view: &View) -> String {
         Phase::Trying { candidate, .. } => format!("{} is coming up", candidate.release),
         Phase::Switching { to, .. } => format!("switching to {to}"),
         Phase::Draining { active, .. } => format!("draining {}", active.colour.other()),
-        Phase::Steady { active, .. } if down(view, active.colour) => {
+        Phase::Steady { active, .. } | Phase::Baking { active, .. } if down(view, active.colour) => {
             format!("{} is down, connections wait", active.colour)
+        }
+        Phase::Baking { active, .. } => format!("{} is watched, way back ready", active.release),
+        Phase::Steady { active, .. } if ill(view).is_some() => {
+            format!("{} is not healthy: {}", active.colour, ill(view).unwrap_or_default())
+        }
+        Phase::Steady { .. } | Phase::Vacant { .. } if view.freeze.is_some() => {
+            view.freeze.as_ref().map(ToString::to_string).unwrap_or_default()
         }
         phase => {
             if let Upload::Refused(_, failure) = deployment.upload() {
@@ -162,6 +153,11 @@ fn summary(view: &View) -> String {
             }
         }
     }
+}
+
+/// What the active service answered, if that was not good.
+fn ill(view: &View) -> Option<&str> {
+    view.health.as_ref().filter(|probe| !probe.healthy).map(|probe| probe.answer.as_str())
 }
 
 fn down(view: &View, colour: Colour) -> bool {
@@ -200,6 +196,7 @@ fn inactive(phase: &Phase) -> (&'static str, Option<ReleaseId>, Option<&Failure>
             ("ready", Some(*release), None)
         }
         Phase::Draining { old, .. } => ("draining", Some(*old), None),
+        Phase::Baking { old, .. } => ("ready", Some(*old), None),
         Phase::Vacant { failed: None } | Phase::Steady { standby: Standby::Empty, .. } => {
             ("empty", None, None)
         }

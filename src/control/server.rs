@@ -18,10 +18,13 @@ use super::api::{self, exit};
 use super::{Apps, report};
 use crate::engine::{Handle, Wish};
 use crate::model::app::AppName;
-use crate::model::deployment::Outcome;
+use crate::model::deployment::{Outcome, Wait};
 
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 64 << 10;
+
+/// The longest reason of a freeze, in bytes.
+const MAX_REASON: usize = 200;
 
 /// How long each part of a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -185,7 +188,8 @@ async fn command<A: Apps>(
 }
 
 enum Command {
-    Wish(Wish, bool),
+    Wish(Wish, Wait),
+    Freeze(Option<String>),
     Reload,
     Load,
     Update,
@@ -196,18 +200,40 @@ fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
     Ok(match verb {
         "switch" => {
             let api::Switch { to, if_active, no_wait } = api::from_json(body)?;
-            Command::Wish(Wish::Switch { to, if_active }, !no_wait)
+            Command::Wish(Wish::Switch { to, if_active }, wait(no_wait, Wait::Drained))
         }
         "rollback" => {
             let api::Rollback { to, no_wait } = api::from_json(body)?;
-            Command::Wish(Wish::Rollback { to }, !no_wait)
+            Command::Wish(Wish::Rollback { to }, wait(no_wait, Wait::Drained))
         }
+        "deploy" => {
+            let api::Deploy { release, prepare, no_wait } = api::from_json(body)?;
+            Command::Wish(Wish::Deploy { release, prepare }, wait(no_wait, Wait::Baked))
+        }
+        "freeze" => Command::Freeze(Some(reason(api::from_json::<api::Freeze>(body)?.reason)?)),
+        "thaw" => Command::Freeze(None),
         "reload" => Command::Reload,
         "load" => Command::Load,
         "update" => Command::Update,
         "remove" => Command::Remove(api::from_json::<api::Remove>(body)?.purge),
         _ => return Err(format!("there is no command {verb:?}")),
     })
+}
+
+/// How far someone waits who may have said that he does not.
+const fn wait(no_wait: bool, otherwise: Wait) -> Wait {
+    if no_wait { Wait::Moved } else { otherwise }
+}
+
+/// Checks the reason of a freeze: others read it on their terminals.
+fn reason(text: String) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("a freeze needs a reason, for whoever wants to deploy meanwhile".into());
+    }
+    if text.len() > MAX_REASON || text.chars().any(char::is_control) {
+        return Err(format!("a reason has at most {MAX_REASON} bytes and is one line"));
+    }
+    Ok(text)
 }
 
 async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, lines: &Lines) -> api::Answer {
@@ -227,6 +253,10 @@ async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, li
             Ok(handle) => plain(handle.reload(who).await.unwrap_or_else(|ended| Err(ended.to_string()))),
             Err(why) => plain(Err(why)),
         },
+        Command::Freeze(why) => match loaded() {
+            Ok(handle) => plain(handle.freeze(why, who).await.unwrap_or_else(|ended| Err(ended.to_string()))),
+            Err(why) => plain(Err(why)),
+        },
         Command::Wish(wish, wait) => match loaded() {
             Ok(handle) => match follow(&handle, wish, who, wait, lines).await {
                 Some(outcome) => report::answer(app, outcome),
@@ -238,7 +268,7 @@ async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, li
 }
 
 /// Asks, and passes on what happens until the answer is there.
-async fn follow(handle: &Handle, wish: Wish, who: String, wait: bool, lines: &Lines) -> Option<Outcome> {
+async fn follow(handle: &Handle, wish: Wish, who: String, wait: Wait, lines: &Lines) -> Option<Outcome> {
     let mut notices = handle.notices();
     let mut answer: oneshot::Receiver<Outcome> = handle.wish(wish, who, wait).await.ok()?;
     loop {

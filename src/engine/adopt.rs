@@ -4,11 +4,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use super::task::{Engine, policy};
+use super::task::Engine;
 use super::{blocking, offer, recipe};
 use crate::model::app::ReleaseBin;
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{Deployment, Live, Saved};
+use crate::model::deployment::{Live, Saved};
 use crate::model::release::{Digest, Release, ReleaseId, Verdict};
 use crate::releases::upload::{Limits, Upload};
 use crate::routing::Route;
@@ -36,9 +36,12 @@ impl<R: Route, S: Services> Engine<R, S> {
             app = %self.app.name, colour = %active.colour, release = %active.release,
             "the state does not say what is active; this is, by what runs and by the history"
         );
-        self.state.saved =
-            Saved { active: Some(active), standby: standby.map(|release| (release, None)), wanted: None };
-        self.deployment = Deployment::new(policy(&self.app), &self.state.saved);
+        self.state.saved = Saved {
+            active: Some(active),
+            standby: standby.map(|release| (release, None)),
+            ..Saved::default()
+        };
+        self.begin_anew();
     }
 
     /// The releases that run; `None`: nobody could tell.

@@ -128,8 +128,8 @@ impl<R: Route, S: Services> Engine<R, S> {
                 self.step(Event::Upload(Upload::Refused(None, failure))).await;
             }
         }
-        for (wish, who, reply) in std::mem::take(&mut self.held) {
-            self.wish(wish, who, true, reply).await;
+        for (wish, who, wait, reply) in std::mem::take(&mut self.held) {
+            self.wish(wish, who, wait, reply).await;
         }
     }
 
@@ -169,7 +169,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 != (recipe::upload(&self.app), self.app.release.settle);
         self.ports = ports;
         self.state.ports = Some(ports);
-        self.step(Event::Policy(policy(&app))).await;
+        self.step(Event::Policy(policy(&app, &self.state))).await;
         self.app = Arc::new(app);
         if watch_again {
             if let Some((intake, _)) = self.intake.take() {

@@ -19,7 +19,7 @@ use crate::routing::{Route, Target, Which};
 use crate::services::{ServiceError, Services};
 
 /// How many of a failed service's last lines an answer carries.
-const LAST_LINES: usize = 10;
+pub(super) const LAST_LINES: usize = 10;
 
 /// A connection on which nothing happened for this long is quiet.
 const QUIET: Duration = Duration::from_secs(1);
@@ -161,6 +161,15 @@ impl<R: Route, S: Services> World<R, S> {
         tally
     }
 
+    /// As `drain`; once no connection is left the service is stopped.
+    pub(super) async fn retire(&self, id: &ServiceId, until: Option<Instant>) -> Tally {
+        let tally = self.drain(id.colour, until).await;
+        if let Err(error) = self.services.stop(id).await {
+            tracing::warn!(service = %id, %error, "what is bad could not be stopped");
+        }
+        tally
+    }
+
     async fn wait_closed(&self, colour: Colour) {
         let closed = async {
             while self.route.open_connections(colour).await > 0 {
@@ -211,7 +220,7 @@ async fn pass_gate(question: &Question, started: Instant, deadline: Instant) -> 
     }
 }
 
-async fn probe_once(question: &Question, up_for: Duration) -> Probe {
+pub(super) async fn probe_once(question: &Question, up_for: Duration) -> Probe {
     let subject =
         health::Subject { address: question.address, up_for, env: &question.env, dir: &question.dir };
     health::probe(&question.check, subject, question.health.timeout).await

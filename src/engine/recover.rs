@@ -45,8 +45,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             tracing::warn!(app = %self.app.name, colour = %other.colour, "a switch was decided but not carried out");
             self.state.saved.active = Some(other);
             self.state.saved.standby = Some((active.release, None));
-            let policy = super::task::policy(&self.app);
-            self.deployment = crate::model::deployment::Deployment::new(policy, &self.state.saved);
+            self.state.saved.baking = false;
+            self.begin_anew();
         }
     }
 
@@ -107,9 +107,13 @@ impl<R: Route, S: Services> Engine<R, S> {
 
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.
     async fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
-        let Phase::Steady { standby, .. } = self.deployment.phase() else { return };
+        let standby = match self.deployment.phase() {
+            Phase::Steady { standby, .. } => standby.clone(),
+            Phase::Baking { old, .. } => Standby::Warm(*old),
+            _ => return,
+        };
         let Ok(runs) = self.runs(colour).await else { return };
-        match (standby.clone(), runs) {
+        match (standby, runs) {
             (Standby::Warm(release), Some(Some(running))) if release == running => {}
             (Standby::Warm(release), _) => {
                 self.step(Event::StandbyLost).await;

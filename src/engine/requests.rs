@@ -1,27 +1,31 @@
 //! What users ask of an app.
 
+use std::time::SystemTime;
+
 use tokio::sync::oneshot;
 
-use super::task::Engine;
+use super::task::{Engine, policy};
 use super::tell::Waiter;
+use super::vitals::Watch;
 use super::{View, Wish, blocking, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase};
+use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Wait};
 use crate::routing::Route;
 use crate::services::Services;
+use crate::state::Freeze;
 
 impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn wish(
         &mut self,
         wish: Wish,
         who: String,
-        wait: bool,
+        wait: Wait,
         reply: oneshot::Sender<Outcome>,
     ) {
-        if self.storing.is_some() && wait && matches!(wish, Wish::Switch { to: None, .. }) {
+        if self.storing.is_some() && wait > Wait::Moved && matches!(wish, Wish::Switch { to: None, .. }) {
             // Something newer may have been uploaded since: that is known once this is stored.
-            self.held.push((wish, who, reply));
+            self.held.push((wish, who, wait, reply));
             return self.tell(Notice::Waiting("it is being stored".into())).await;
         }
         // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
@@ -29,10 +33,16 @@ impl<R: Route, S: Services> Engine<R, S> {
         let (what, rollback) = match &wish {
             Wish::Switch { .. } => ("switch", false),
             Wish::Rollback { .. } => ("rollback", true),
+            Wish::Deploy { prepare: true, .. } => ("prepare", false),
+            Wish::Deploy { prepare: false, .. } => ("deploy", false),
         };
         self.last_ask += 1;
         let id = self.last_ask;
         self.waiters.insert(id, Waiter { who, what, reply: Some(reply) });
+        if let (Some(freeze), false) = (&self.state.freeze, rollback) {
+            let why = format!("{freeze}; when that is over: dorc thaw {}", self.app.name);
+            return self.answer(id, Outcome::Busy(why)).await;
+        }
         match self.goal(&wish) {
             Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
             Err(why) => self.answer(id, Outcome::Refused(why)).await,
@@ -48,6 +58,11 @@ impl<R: Route, S: Services> Engine<R, S> {
                 }
                 to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
             }
+            Wish::Deploy { release, prepare } => match self.named(release)? {
+                Goal::Release(release) if *prepare => Ok(Goal::Ready(release)),
+                goal @ Goal::Release(_) => Ok(goal),
+                _ => Err(format!("a release is deployed, {release:?} is a colour")),
+            },
             Wish::Rollback { to: Some(to) } => match self.named(to)? {
                 goal @ Goal::Release(_) => Ok(goal),
                 _ => Err(format!(
@@ -55,7 +70,9 @@ impl<R: Route, S: Services> Engine<R, S> {
                 )),
             },
             Wish::Rollback { to: None } => {
-                if let Phase::Draining { old, .. } = self.deployment.phase() {
+                if let Phase::Draining { old, bad: None, .. } | Phase::Baking { old, .. } =
+                    self.deployment.phase()
+                {
                     return Ok(Goal::Release(*old));
                 }
                 let active = self.deployment.active().map(|live| live.release);
@@ -64,6 +81,24 @@ impl<R: Route, S: Services> Engine<R, S> {
                 )
             }
         }
+    }
+
+    /// From now on nothing new is taken into service, or it is again.
+    pub(super) async fn freeze(&mut self, why: Option<String>, who: String) -> Result<String, String> {
+        let before = self.state.freeze.take();
+        let (what, result, message) = match (&why, &before) {
+            (None, None) => return Ok("it was not frozen".into()),
+            (None, Some(before)) => ("thaw", "done".into(), format!("thawed; it was {before}")),
+            (Some(why), _) => ("freeze", why.clone(), "frozen: nothing new is taken into service".into()),
+        };
+        self.state.freeze = why.map(|why| Freeze { who: who.clone(), why, since: SystemTime::now() });
+        if let Err(error) = self.persist().await {
+            self.state.freeze = before;
+            return Err(format!("it could not be written to disk: {error}"));
+        }
+        self.record(&who, what, None, None, &result).await;
+        self.step(Event::Policy(policy(&self.app, &self.state))).await;
+        Ok(message)
     }
 
     fn named(&self, text: &str) -> Result<Goal, String> {
@@ -83,7 +118,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let holds = active.is_some_and(|live| match guard {
             Goal::Colour(colour) => live.colour == *colour,
             Goal::Release(release) => live.release == *release,
-            Goal::Other => false,
+            Goal::Other | Goal::Ready(_) => false,
         });
         if holds {
             return Ok(());
@@ -123,6 +158,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             ports: self.ports,
             connections: ByColour::default(),
             last_exit: self.last_exit.clone(),
+            health: self.watch.as_ref().and_then(Watch::last),
+            freeze: self.state.freeze.clone(),
         };
         let world = self.world.clone();
         // What the world has to be asked for keeps nobody but the asker waiting.

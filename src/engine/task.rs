@@ -10,10 +10,11 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::perform::{Question, World};
 use super::tell::{DORC, Waiter, next_gone};
+use super::vitals::Watch;
 use super::{Message, Parts, Wish, blocking, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy};
+use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy, Wait};
 use crate::model::health::{Exit, Failure};
 use crate::model::release::{Release, Verdict};
 use crate::releases::intake::{Intake, Seen};
@@ -37,7 +38,7 @@ pub(super) struct Engine<R, S> {
     pub(super) intake: Option<(Intake, mpsc::Receiver<Seen>)>,
     pub(super) storing: Option<JoinHandle<offer::Stored>>,
     /// Switches that were asked for while an upload was being stored.
-    pub(super) held: Vec<(Wish, String, oneshot::Sender<Outcome>)>,
+    pub(super) held: Vec<(Wish, String, Wait, oneshot::Sender<Outcome>)>,
     pub(super) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     exits: broadcast::Sender<(Colour, Exit)>,
     job: Option<AbortHandle>,
@@ -50,6 +51,8 @@ pub(super) struct Engine<R, S> {
     pub(super) mover: (String, &'static str),
     pub(super) last_ask: AskId,
     pub(super) last_exit: Option<(SystemTime, String)>,
+    /// What watches over the active service.
+    pub(super) watch: Option<Watch>,
     pub(super) ended: Option<oneshot::Sender<()>>,
 }
 
@@ -63,7 +66,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             .or_else(|| recipe::choose_ports(&app, &taken_ports))
             .unwrap_or_default();
         state.ports = Some(ports);
-        let deployment = Deployment::new(policy(&app), &state.saved);
+        let deployment = Deployment::new(policy(&app, &state), &state.saved, now());
         let (exits, _) = broadcast::channel(super::QUEUE);
         Self {
             app: Arc::new(app),
@@ -85,6 +88,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             mover: (DORC.into(), "switch"),
             last_ask: 0,
             last_exit: None,
+            watch: None,
             ended: None,
         }
     }
@@ -93,6 +97,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut exits = self.world.services.exits(&self.app.name);
         self.recover().await;
+        self.keep_watch();
         self.watch_uploads().await;
         while self.ended.is_none() {
             let wake = self.deployment.wake_at();
@@ -126,7 +131,9 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let Ok(event) = self.events.1.try_recv() {
             return self.step(event).await;
         }
-        self.abort_job();
+        if self.deployment.overdue_at().is_some_and(|overdue| overdue <= now()) {
+            self.abort_job();
+        }
         self.step(Event::Tick).await;
     }
 
@@ -148,6 +155,12 @@ impl<R: Route, S: Services> Engine<R, S> {
                 command => self.carry_out(command).await,
             }
         }
+        self.keep_watch();
+    }
+
+    /// The deployment as the state says, for what was found at the start.
+    pub(super) fn begin_anew(&mut self) {
+        self.deployment = Deployment::new(policy(&self.app, &self.state), &self.state.saved, now());
     }
 
     async fn carry_out(&mut self, command: Command) {
@@ -156,12 +169,19 @@ impl<R: Route, S: Services> Engine<R, S> {
                 self.state.catalogue.judge(release, Verdict::Good(SystemTime::now()));
             }
             Command::MarkFailed(release, failure) => self.mark_failed(release, failure),
+            Command::MarkBad(release, failure) => {
+                self.state.catalogue.judge(release, Verdict::Failed(failure));
+            }
             Command::Try(ticket, live) => self.start_try(ticket, live),
             Command::Verify(ticket, live) => self.start_verify(ticket, live),
             Command::Persist | Command::PointAt(..) => {}
             Command::Drain(ticket, colour, until) => {
                 let world = self.world.clone();
                 self.start_job(async move { Event::Drained(ticket, world.drain(colour, until).await) });
+            }
+            Command::Retire(ticket, colour, until) => {
+                let (world, id) = (self.world.clone(), self.service_id(colour));
+                self.start_job(async move { Event::Drained(ticket, world.retire(&id, until).await) });
             }
             Command::Tell(notice) => self.tell(notice).await,
             Command::Answer(ask, outcome) => self.answer(ask, outcome).await,
@@ -272,7 +292,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         ServiceId { app: self.app.name.clone(), colour }
     }
 
-    fn question(&self, release: &Release, colour: Colour) -> Question {
+    pub(super) fn question(&self, release: &Release, colour: Colour) -> Question {
         let dir = self.store.path(release.id);
         Question {
             check: recipe::check(&release.recipe, colour, &dir),
@@ -325,6 +345,9 @@ impl<R: Route, S: Services> Engine<R, S> {
         match message {
             Message::Wish { wish, who, wait, reply } => self.wish(wish, who, wait, reply).await,
             Message::Reload { who, reply } => self.reload(who, reply).await,
+            Message::Freeze { why, who, reply } => {
+                let _ = reply.send(self.freeze(why, who).await);
+            }
             Message::View(reply) => self.view(reply),
             Message::Update { app, who, reply } => {
                 let _ = reply.send(self.update(*app, &who).await);
@@ -335,9 +358,15 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 }
 
-/// What the model needs to know of the configuration.
-pub(super) fn policy(app: &App) -> Policy {
-    Policy { promote: app.switch.promote, drain: app.switch.drain, deadline: app.health.deadline }
+/// What the model needs to know of the configuration and of what users ordered.
+pub(super) fn policy(app: &App, state: &AppState) -> Policy {
+    Policy {
+        promote: app.switch.promote,
+        drain: app.switch.drain,
+        bake: app.switch.bake,
+        deadline: app.health.deadline,
+        frozen: state.freeze.is_some(),
+    }
 }
 
 async fn next_seen(intake: &mut Option<(Intake, mpsc::Receiver<Seen>)>) -> Option<Seen> {

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use super::blocking;
+use super::perform::LAST_LINES;
 use super::task::Engine;
-use crate::model::deployment::{AskId, Event, Live, Notice, Outcome, Phase};
+use crate::model::deployment::{AskId, Event, Live, Notice, Outcome, Phase, Way};
 use crate::model::release::{Release, ReleaseId, Verdict};
 use crate::routing::Route;
 use crate::services::Services;
@@ -63,6 +64,18 @@ impl<R: Route, S: Services> Engine<R, S> {
                     self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
                 }
             }
+            Notice::Bad(live, failure) => {
+                tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "bad, it is rolled back");
+                self.record(DORC, "bake", None, Some(*live), &failure.reason).await;
+            }
+            Notice::Unhealthy(live, failure) => {
+                tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not healthy any more");
+                self.record(DORC, "health", None, Some(*live), &failure.reason).await;
+            }
+            Notice::Healthy(live, answer) => {
+                tracing::info!(%app, release = %live.release, colour = %live.colour, answer, "healthy again");
+                self.record(DORC, "health", None, Some(*live), "healthy again").await;
+            }
             Notice::Ready(live, _) => self.pardon(live.release),
             _ => {}
         }
@@ -85,6 +98,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             Phase::Switching { asks, .. } => asks.as_slice(),
             _ => &[],
         };
+        let fallen = matches!(self.deployment.phase(), Phase::Switching { way: Way::Fallen { .. }, .. });
+        if fallen {
+            return (DORC.to_owned(), "rollback");
+        }
         asks.iter()
             .find_map(|ask| self.waiters.get(&ask.id))
             .map_or_else(|| (DORC.to_owned(), "switch"), |waiter| (waiter.who.clone(), waiter.what))
@@ -116,7 +133,10 @@ impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn answer(&mut self, ask: AskId, outcome: Outcome) {
         let Some(waiter) = self.waiters.remove(&ask) else { return };
         let refused = match &outcome {
-            Outcome::Done { .. } => None,
+            Outcome::Done { .. } | Outcome::Ready(_) => None,
+            // It has its own lines.
+            Outcome::RolledBack { .. } => None,
+            Outcome::NotRolledBack { why, .. } => Some(format!("it could not be rolled back: {why}")),
             Outcome::Refused(why) | Outcome::Superseded(why) | Outcome::Busy(why) => Some(why.clone()),
             Outcome::NotHealthy { failure, .. } => Some(failure.reason.clone()),
         };
@@ -124,9 +144,26 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.record(&waiter.who, waiter.what, self.deployment.active(), None, &why).await;
         }
         if let Some(reply) = waiter.reply {
-            // It may have gone in this moment.
-            let _ = reply.send(outcome);
+            self.reply(reply, outcome);
         }
+    }
+
+    /// What a service wrote before it failed with traffic on it is added on the way.
+    fn reply(&mut self, reply: oneshot::Sender<Outcome>, mut outcome: Outcome) {
+        let (Outcome::RolledBack { failed, .. } | Outcome::NotRolledBack { failed, .. }) = &outcome else {
+            // Whoever asked may have gone in this moment; so below.
+            let _ = reply.send(outcome);
+            return;
+        };
+        let (services, id) = (self.world.services.clone(), self.service_id(failed.colour));
+        self.errands.spawn(async move {
+            let lines = services.last_lines(&id, LAST_LINES).await;
+            if let Outcome::RolledBack { failure, .. } | Outcome::NotRolledBack { failure, .. } = &mut outcome
+            {
+                failure.log = lines;
+            }
+            let _ = reply.send(outcome);
+        });
     }
 
     /// Whoever asked went away; what has begun goes on.

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!            Offered              Ready               Moved              Drained
-//!  Vacant ─────────────▶ Trying ─────────▶ Switching ─────────▶ Draining ─────────▶ Steady
-//!    ▲                    │  ▲  not asked for: Steady    ▲          │ switch again      │
-//!    └──── NotReady ──────┘  └───────────────────────────┼──────────┴───────────────────┤
-//!                                    Offered             └───────── switch ─────────────┘
+//!  Vacant ─────────────▶ Trying ─────────▶ Switching ─────────▶ Draining ──▶ Baking ──▶ Steady
+//!    ▲                    │  ▲  not asked for: Steady    ▲          │ switch again, │      │
+//!    └──── NotReady ──────┘  └───────────────────────────┼──────────┴─ or it fails ─┴──────┤
+//!                                    Offered             └───────── switch ────────────────┘
 //! ```
 //!
 //! One job at a time is under way in the world, and it carries a [`Ticket`]; the answer to an older one
 //! is late and ignored. Whoever waits is an [`Ask`], and is answered exactly once.
 
 mod asks;
+mod bake;
+mod messages;
+mod queue;
 mod saved;
 mod transitions;
 
@@ -19,9 +22,10 @@ use std::time::{Duration, Instant};
 
 use super::app::Promote;
 use super::colour::Colour;
-use super::health::{Exit, Failure};
+use super::health::Failure;
 use super::release::ReleaseId;
 
+pub use messages::{Ask, Command, Event, Goal, Notice, Outcome, Tally, Wait};
 pub use saved::Saved;
 
 /// How long a step that has no deadline of its own may be without an answer.
@@ -106,6 +110,8 @@ pub enum Phase {
         to: ReleaseId,
         /// How far it is.
         stage: Stage,
+        /// Which way it goes.
+        way: Way,
         /// The job.
         ticket: Ticket,
         /// When the job is overdue.
@@ -123,7 +129,40 @@ pub enum Phase {
         ticket: Ticket,
         /// When it ends at the latest; `None`: when the last connection does.
         until: Option<Instant>,
+        /// Until when the active service has to prove itself; `None`: it has, or need not.
+        bake: Option<Instant>,
+        /// Why what is drained was left by itself, and is to be stopped.
+        bad: Option<Failure>,
         /// Those who wait for it.
+        asks: Vec<Ask>,
+    },
+    /// The old connections are gone, and the active service still has to prove itself.
+    Baking {
+        /// What gets the traffic.
+        active: Live,
+        /// What the other service runs, warm.
+        old: ReleaseId,
+        /// Until when.
+        until: Instant,
+        /// What became of the old connections.
+        tally: Tally,
+        /// Those who wait for it.
+        asks: Vec<Ask>,
+    },
+}
+
+/// Which way a switch goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// To what has to prove itself under traffic.
+    Forth,
+    /// Back to what was active before. If that does not work, what is left goes on to bake until then.
+    Back(Option<Instant>),
+    /// Back by itself, because what is left failed while it baked.
+    Fallen {
+        /// How it failed.
+        failure: Failure,
+        /// Those who waited for it to be proved.
         asks: Vec<Ask>,
     },
 }
@@ -139,165 +178,6 @@ pub enum Upload {
     Refused(Option<ReleaseId>, Failure),
 }
 
-/// What a user wants to be active.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// The service that is not active now.
-    Other,
-    /// The service of that colour.
-    Colour(Colour),
-    /// That release, which the store holds.
-    Release(ReleaseId),
-}
-
-/// A user who waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
-    /// Whom to answer.
-    pub id: AskId,
-    /// What is wanted.
-    pub goal: Goal,
-    /// Whether a candidate and the drain are waited for.
-    pub wait: bool,
-    /// Whether it is a rollback.
-    pub rollback: bool,
-}
-
-/// What happened to the connections of a drained service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// How many ended by themselves.
-    pub finished: usize,
-    /// How many were closed because nothing happened on them.
-    pub quiet: usize,
-    /// How many were closed because the time was up.
-    pub cut: usize,
-}
-
-/// The answer to an [`Ask`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is so.
-    Done {
-        /// What is active now.
-        active: Live,
-        /// What was active before.
-        before: Option<Live>,
-        /// What became of the old connections, where the drain was waited for.
-        tally: Option<Tally>,
-        /// Whether it was so already.
-        already: bool,
-    },
-    /// It can't be done, and nothing was changed: why, and what to do.
-    Refused(String),
-    /// The release that it would have gone to is not healthy; nothing was changed.
-    NotHealthy {
-        /// The release, unless the upload did not even become one.
-        release: Option<ReleaseId>,
-        /// The colour it was tried in.
-        colour: Option<Colour>,
-        /// Why.
-        failure: Failure,
-        /// Whether it was a rollback.
-        rollback: bool,
-        /// What goes on serving.
-        active: Option<Live>,
-    },
-    /// Something newer took its place.
-    Superseded(String),
-    /// Not now: what is under way.
-    Busy(String),
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// An upload became a release, or is one that is there already: it is to be ready at least.
-    Offered(ReleaseId),
-    /// The same of a release that has nothing to do with an upload: a changed configuration, a restart.
-    Wanted(ReleaseId),
-    /// What is known of the newest upload changed.
-    Upload(Upload),
-    /// A user wants something.
-    Asked(Ask),
-    /// Whoever asked is gone.
-    Gone(AskId),
-    /// The service that a job was about is ready: its last health answer.
-    Ready(Ticket, String),
-    /// It is not.
-    NotReady(Ticket, Failure),
-    /// The route points where it was told to.
-    Moved(Ticket),
-    /// It does not: why.
-    NotMoved(Ticket, String),
-    /// No old connection is left.
-    Drained(Ticket, Tally),
-    /// The inactive service is not there any more.
-    StandbyLost,
-    /// A service ended without having been told to.
-    Exited(Colour, Exit),
-    /// The configuration was changed.
-    Policy(Policy),
-    /// Time passed.
-    Tick,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Write [`Deployment::saved`] to disk before going on.
-    Persist,
-    /// Write down that the release is active now.
-    MarkServed(ReleaseId),
-    /// Write down that the release failed.
-    MarkFailed(ReleaseId, Failure),
-    /// Start the release in that colour and answer `Ready`, or stop it again and answer `NotReady`.
-    Try(Ticket, Live),
-    /// Ask the running service of that colour once, and answer `Ready` or `NotReady`.
-    Verify(Ticket, Live),
-    /// Point the route at that service and answer `Moved` or `NotMoved`.
-    PointAt(Ticket, Live),
-    /// Drain the service of that colour and answer `Drained`.
-    Drain(Ticket, Colour, Option<Instant>),
-    /// Tell those who watch.
-    Tell(Notice),
-    /// Answer someone.
-    Answer(AskId, Outcome),
-}
-
-/// A step that those who wait or watch are told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// What is waited for.
-    Waiting(String),
-    /// A candidate is being brought up.
-    Trying(Live),
-    /// A service is ready: its last health answer.
-    Ready(Live, String),
-    /// A candidate failed.
-    Failed(Live, Failure),
-    /// New connections go to another service.
-    Moved {
-        /// What was active.
-        from: Option<Live>,
-        /// What is active.
-        to: Live,
-    },
-    /// Old connections are being waited for: how many, and for how long at the most.
-    Draining {
-        /// Whose.
-        colour: Colour,
-        /// How many are open.
-        open: usize,
-        /// How long they still have.
-        left: Option<Duration>,
-    },
-    /// A drain is over.
-    Settled(Tally),
-    /// The active service ended by itself; its supervisor starts it again.
-    ActiveExited(Live, Exit),
-}
-
 /// What the machine needs to know of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -305,8 +185,12 @@ pub struct Policy {
     pub promote: Promote,
     /// How long old connections get.
     pub drain: Option<Duration>,
+    /// How long what got the traffic is watched.
+    pub bake: Duration,
     /// How long a candidate has.
     pub deadline: Duration,
+    /// Whether nothing new may come up by itself.
+    pub frozen: bool,
 }
 
 /// The deployment of one app.
@@ -327,15 +211,21 @@ pub struct Deployment {
 impl Deployment {
     /// A deployment that begins from what was saved.
     #[must_use]
-    pub fn new(policy: Policy, saved: &Saved) -> Self {
+    pub fn new(policy: Policy, saved: &Saved, now: Instant) -> Self {
         let phase = match saved.active {
-            Some(active) => Phase::Steady {
-                active,
-                standby: match &saved.standby {
-                    Some((release, None)) => Standby::Warm(*release),
-                    Some((release, Some(failure))) => Standby::Failed(*release, failure.clone()),
-                    None => Standby::Empty,
+            Some(active) => match &saved.standby {
+                Some((old, None)) if saved.baking => Phase::Baking {
+                    active,
+                    old: *old,
+                    until: now + policy.bake,
+                    tally: Tally::default(),
+                    asks: Vec::new(),
                 },
+                Some((release, None)) => Phase::Steady { active, standby: Standby::Warm(*release) },
+                Some((release, Some(failure))) => {
+                    Phase::Steady { active, standby: Standby::Failed(*release, failure.clone()) }
+                }
+                None => Phase::Steady { active, standby: Standby::Empty },
             },
             None => Phase::Vacant {
                 failed: match &saved.standby {
@@ -379,7 +269,9 @@ impl Deployment {
         match &self.phase {
             Phase::Vacant { .. } => None,
             Phase::Trying { active, .. } => *active,
-            Phase::Steady { active, .. } | Phase::Draining { active, .. } => Some(*active),
+            Phase::Steady { active, .. } | Phase::Draining { active, .. } | Phase::Baking { active, .. } => {
+                Some(*active)
+            }
             Phase::Switching { from, .. } => *from,
         }
     }
@@ -390,10 +282,17 @@ impl Deployment {
         inactive_of(self.active())
     }
 
-    /// Whether the switch that is under way is a way back that somebody asked for.
+    /// Whether the switch that is under way is a way back, by itself or because somebody asked for it.
     #[must_use]
     pub fn is_rollback(&self) -> bool {
-        matches!(&self.phase, Phase::Switching { asks, .. } if asks.iter().any(|ask| ask.rollback))
+        matches!(&self.phase, Phase::Switching { way, asks, .. }
+            if matches!(way, Way::Fallen { .. }) || asks.iter().any(|ask| ask.rollback))
+    }
+
+    /// Whether the active service still has to prove itself.
+    #[must_use]
+    pub const fn is_baking(&self) -> bool {
+        matches!(&self.phase, Phase::Draining { bake: Some(_), .. } | Phase::Baking { .. })
     }
 
     /// The releases that are in use or about to be: the active one first.
@@ -407,7 +306,7 @@ impl Deployment {
                 Standby::Warm(release) | Standby::Failed(release, _) => Some(*release),
             },
             Phase::Switching { to, .. } => Some(*to),
-            Phase::Draining { old, .. } => Some(*old),
+            Phase::Draining { old, .. } | Phase::Baking { old, .. } => Some(*old),
         };
         self.active().map(|live| live.release).into_iter().chain(other).chain(self.queued()).collect()
     }
@@ -415,8 +314,19 @@ impl Deployment {
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
+        let baked = match &self.phase {
+            Phase::Draining { bake, .. } => *bake,
+            Phase::Baking { until, .. } => Some(*until),
+            _ => None,
+        };
+        self.overdue_at().into_iter().chain(baked).min()
+    }
+
+    /// When the job that is under way should have been done long since.
+    #[must_use]
+    pub fn overdue_at(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Vacant { .. } | Phase::Steady { .. } => None,
+            Phase::Vacant { .. } | Phase::Steady { .. } | Phase::Baking { .. } => None,
             Phase::Trying { candidate, .. } => Some(candidate.overdue),
             Phase::Switching { overdue, .. } => Some(*overdue),
             Phase::Draining { until, .. } => until.map(|until| until + PATIENCE),

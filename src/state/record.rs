@@ -25,9 +25,20 @@ pub(super) struct State {
     #[serde(default)]
     wanted: Option<String>,
     #[serde(default)]
+    baking: bool,
+    #[serde(default)]
     ports: Option<Both<u16>>,
     #[serde(default)]
     fingerprint: Option<String>,
+    #[serde(default)]
+    freeze: Option<Freeze>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Freeze {
+    who: String,
+    why: String,
+    since: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,7 +124,7 @@ impl From<Reasons> for Failure {
 
 impl From<&AppState> for State {
     fn from(state: &AppState) -> Self {
-        let Saved { active, standby, wanted } = &state.saved;
+        let Saved { active, standby, wanted, baking } = &state.saved;
         Self {
             last_number: state.catalogue.last_number,
             releases: state.catalogue.releases.iter().map(Release::from).collect(),
@@ -122,8 +133,14 @@ impl From<&AppState> for State {
                 .as_ref()
                 .map(|(release, failure)| (release.to_string(), failure.as_ref().map(Reasons::from))),
             wanted: wanted.map(|release| release.to_string()),
+            baking: *baking,
             ports: state.ports.as_ref().map(Both::from),
             fingerprint: state.fingerprint.clone(),
+            freeze: state.freeze.clone().map(|super::Freeze { who, why, since }| Freeze {
+                who,
+                why,
+                since: millis(since),
+            }),
         }
     }
 }
@@ -147,9 +164,14 @@ impl TryFrom<State> for AppState {
             state.releases.into_iter().map(release::Release::try_from).collect::<Result<_, _>>()?;
         Ok(Self {
             catalogue: Catalogue { releases, last_number: state.last_number },
-            saved: Saved { active, standby, wanted },
+            saved: Saved { active, standby, wanted, baking: state.baking },
             ports: state.ports.map(ByColour::from),
             fingerprint: state.fingerprint,
+            freeze: state.freeze.map(|Freeze { who, why, since }| super::Freeze {
+                who,
+                why,
+                since: time(since),
+            }),
         })
     }
 }

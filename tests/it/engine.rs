@@ -1,8 +1,10 @@
 //! The engine of an app, with stand-ins for its two seams and a real release directory, store and state.
 //! Time is paused: what takes minutes takes milliseconds.
 
+mod bake;
 mod deploy;
 mod drain;
+mod freeze;
 mod recover;
 
 use std::fs::{self, Permissions};
@@ -18,7 +20,7 @@ use dorc::config;
 use dorc::engine::{Handle, Parts, View, Wish};
 use dorc::model::app::{App, AppName, Check, Promote, ReleaseBin, ServiceId};
 use dorc::model::colour::Colour;
-use dorc::model::deployment::{Outcome, Phase, Standby};
+use dorc::model::deployment::{Outcome, Phase, Standby, Wait};
 use dorc::model::release::ReleaseId;
 use dorc::state::{AppState, StateDir};
 use tempfile::TempDir;
@@ -128,20 +130,24 @@ impl Bed {
         .await
     }
 
-    async fn ask(&self, wish: Wish, wait: bool) -> oneshot::Receiver<Outcome> {
+    async fn ask(&self, wish: Wish, wait: Wait) -> oneshot::Receiver<Outcome> {
         self.handle.wish(wish, "ann".into(), wait).await.unwrap()
     }
 
     async fn switch(&self) -> Outcome {
-        within(self.ask(switch_to(None), true).await).await.unwrap()
+        within(self.ask(switch_to(None), Wait::Drained).await).await.unwrap()
     }
 
     async fn switch_to(&self, to: &str) -> Outcome {
-        within(self.ask(switch_to(Some(to)), true).await).await.unwrap()
+        within(self.ask(switch_to(Some(to)), Wait::Drained).await).await.unwrap()
+    }
+
+    async fn deploy(&self, release: &str) -> Outcome {
+        within(self.ask(deploy(release, false), Wait::Baked).await).await.unwrap()
     }
 
     async fn rollback(&self) -> Outcome {
-        within(self.ask(Wish::Rollback { to: None }, true).await).await.unwrap()
+        within(self.ask(Wish::Rollback { to: None }, Wait::Drained).await).await.unwrap()
     }
 
     /// Another engine takes over, from what is on the disk and what runs.
@@ -177,6 +183,10 @@ async fn start(
         taken_ports: (20_000..30_000).filter(|port| !ports.contains(port)).collect(),
     };
     Handle::start(parts).await.unwrap()
+}
+
+fn deploy(release: &str, prepare: bool) -> Wish {
+    Wish::Deploy { release: release.into(), prepare }
 }
 
 fn switch_to(to: Option<&str>) -> Wish {

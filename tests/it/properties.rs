@@ -9,7 +9,7 @@ use dorc::model::colour::{ByColour, Colour};
 use dorc::model::deployment::{Live, Saved};
 use dorc::model::health::Failure;
 use dorc::model::release::{Catalogue, Digest, Recipe, Release, ReleaseId, Verdict};
-use dorc::state::{AppState, ReadError, StateDir};
+use dorc::state::{AppState, Freeze, ReadError, StateDir};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -102,12 +102,21 @@ fn live() -> impl Strategy<Value = Live> {
 }
 
 fn state() -> impl Strategy<Value = AppState> {
-    let saved = (option::of(live()), option::of((id(), option::of(failure()))), option::of(id()))
-        .prop_map(|(active, standby, wanted)| Saved { active, standby, wanted });
+    let saved =
+        (option::of(live()), option::of((id(), option::of(failure()))), option::of(id()), any::<bool>())
+            .prop_map(|(active, standby, wanted, baking)| Saved { active, standby, wanted, baking });
+    let freeze =
+        (any::<String>(), any::<String>(), time()).prop_map(|(who, why, since)| Freeze { who, why, since });
     let catalogue = (vec(release(), 0..3), any::<u32>())
         .prop_map(|(releases, last_number)| Catalogue { releases, last_number });
-    (catalogue, saved, option::of(both(any::<u16>())), option::of(any::<String>()))
-        .prop_map(|(catalogue, saved, ports, fingerprint)| AppState { catalogue, saved, ports, fingerprint })
+    (catalogue, saved, option::of(both(any::<u16>())), option::of(any::<String>()), option::of(freeze))
+        .prop_map(|(catalogue, saved, ports, fingerprint, freeze)| AppState {
+            catalogue,
+            saved,
+            ports,
+            fingerprint,
+            freeze,
+        })
 }
 
 /// A catalogue of releases that differ in number and verdict only.

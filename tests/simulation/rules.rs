@@ -1,7 +1,9 @@
 //! What has to hold in every world, whatever happens.
 
+use std::time::Instant;
+
 use dorc::model::colour::{ByColour, Colour};
-use dorc::model::deployment::{Command, Deployment, Event, Goal, Live, Outcome, Phase, Policy, Saved};
+use dorc::model::deployment::{Command, Deployment, Event, Goal, Live, Outcome, Phase, Policy, Saved, Wait};
 
 use crate::world::{Asked, Runs};
 
@@ -9,10 +11,10 @@ use crate::world::{Asked, Runs};
 pub fn of_deployment(deployment: &Deployment, policy: Policy) {
     let waits = match deployment.phase() {
         Phase::Vacant { .. } | Phase::Steady { .. } => false,
-        Phase::Trying { .. } | Phase::Switching { .. } => true,
-        Phase::Draining { until, .. } => {
+        Phase::Trying { .. } | Phase::Switching { .. } | Phase::Baking { .. } => true,
+        Phase::Draining { until, bake, .. } => {
             assert!(until.is_some() || policy.drain.is_none(), "a drain without an end: {deployment:?}");
-            until.is_some()
+            until.is_some() || bake.is_some()
         }
     };
     assert_eq!(deployment.wake_at().is_some(), waits, "the deadline of {:?}", deployment.phase());
@@ -27,15 +29,16 @@ pub fn of_saved(saved: &Saved, policy: Policy) {
     if saved.active.is_none() {
         assert!(saved.standby.as_ref().is_none_or(|(_, failure)| failure.is_some()), "warm beside nothing");
     }
-    let again = Deployment::new(policy, saved).saved();
+    let again = Deployment::new(policy, saved, Instant::now()).saved();
     assert_eq!(again, Saved { wanted: None, ..saved.clone() });
 }
 
-/// While old connections drain, or traffic is being moved, no service is replaced.
+/// While old connections drain, what is active proves itself, or traffic is being moved, no service is replaced.
 pub fn of_transition(before: &Phase, event: &Event, commands: &[Command]) {
     let tries = commands.iter().any(|command| matches!(command, Command::Try(..)));
     let over = match before {
-        Phase::Draining { .. } => matches!(event, Event::Drained(..) | Event::Tick),
+        Phase::Draining { bake, .. } => bake.is_none() && matches!(event, Event::Drained(..) | Event::Tick),
+        Phase::Baking { .. } => matches!(event, Event::Tick),
         Phase::Switching { .. } => {
             matches!(event, Event::Moved(_) | Event::NotMoved(..) | Event::Tick)
         }
@@ -50,15 +53,34 @@ pub fn of_jobs(commands: &[Command], phase: &Phase) {
         Command::Try(ticket, _)
         | Command::Verify(ticket, _)
         | Command::PointAt(ticket, _)
-        | Command::Drain(ticket, ..) => Some(*ticket),
+        | Command::Drain(ticket, ..)
+        | Command::Retire(ticket, ..) => Some(*ticket),
         _ => None,
     });
     let awaited = match phase {
-        Phase::Vacant { .. } | Phase::Steady { .. } => None,
+        Phase::Vacant { .. } | Phase::Steady { .. } | Phase::Baking { .. } => None,
         Phase::Trying { candidate, .. } => Some(candidate.ticket),
         Phase::Switching { ticket, .. } | Phase::Draining { ticket, .. } => Some(*ticket),
     };
     assert!(newest.is_none() || newest == awaited, "nobody waits for {newest:?} in {phase:?}");
+}
+
+/// What fails while it bakes is left at once, for what is still warm, and called bad.
+pub fn of_bake(before: &Deployment, event: &Event, commands: &[Command]) {
+    let Some(active) = before.active().filter(|_| before.is_baking()) else { return };
+    let fails = match event {
+        Event::Exited(colour, _) => *colour == active.colour,
+        Event::Unhealthy(live, _) => *live == active,
+        _ => false,
+    };
+    let leaves = |command: &Command| matches!(command, Command::PointAt(_, to) if to.colour != active.colour);
+    let is_bad = |command: &Command| matches!(command, Command::MarkBad(bad, _) if *bad == active.release);
+    assert!(
+        !fails || (commands.iter().any(leaves) && commands.iter().any(is_bad)),
+        "{event:?} is not answered: {commands:?}"
+    );
+    let back = |command: &Command| matches!(command, Command::Answer(_, Outcome::RolledBack { .. }));
+    assert!(!commands.iter().any(back), "rolled back before the route moved");
 }
 
 /// A candidate never comes up where traffic goes.
@@ -85,18 +107,25 @@ pub fn of_route(route: Option<Live>, services: &ByColour<Option<Runs>>) {
 
 /// The answer says what is true, and what was asked for.
 pub fn of_answer(asked: &Asked, outcome: &Outcome, route: Option<Live>) {
-    let Outcome::Done { active, .. } = outcome else { return };
+    let active = match outcome {
+        Outcome::Done { active, .. } | Outcome::RolledBack { active, .. } => active,
+        _ => return,
+    };
     assert_eq!(route, Some(*active), "done, but traffic goes elsewhere");
+    if let Outcome::RolledBack { failed, .. } = outcome {
+        return assert_ne!(failed.release, active.release, "{asked:?}");
+    }
     match asked.ask.goal {
         Goal::Colour(colour) => assert_eq!(active.colour, colour, "{asked:?}"),
         Goal::Release(release) => assert_eq!(active.release, release, "{asked:?}"),
+        Goal::Ready(_) => panic!("traffic moved for {asked:?}"),
         Goal::Other => {}
     }
 }
 
 /// Who does not wait has an answer unless the route is just being moved.
 pub fn of_impatience(asked: &Asked, deployment: &Deployment) {
-    if !asked.ask.wait && !asked.answered && !asked.gone {
+    if asked.ask.wait == Wait::Moved && !asked.answered && !asked.gone {
         let phase = deployment.phase();
         assert!(matches!(phase, Phase::Switching { .. }), "{asked:?} waits in {phase:?}");
     }

@@ -6,7 +6,7 @@ use dorc::model::app::Promote;
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::deployment::{
     Ask, Command, Deployment, Event, Goal, Live, Outcome, Phase, Policy, Saved, Standby, Tally, Ticket,
-    Upload,
+    Upload, Wait,
 };
 use dorc::model::health::{Exit, Failure};
 use dorc::model::release::{Digest, ReleaseId};
@@ -113,7 +113,7 @@ impl World {
             calm: false,
             now: Instant::now(),
             policy,
-            deployment: Deployment::new(policy, &Saved::default()),
+            deployment: Deployment::new(policy, &Saved::default(), Instant::now()),
             disk: Saved::default(),
             route: None,
             pinned,
@@ -146,6 +146,8 @@ impl World {
                 self.happen(Event::Policy(self.policy));
             }
             12 => self.exit(),
+            13 => self.ail(),
+            14 if self.deployment.is_baking() => self.ail(),
             _ => self.pass_time(),
         }
     }
@@ -153,6 +155,8 @@ impl World {
     /// Everything answers and nothing new comes: it ends, and nobody is left without an answer.
     pub fn calm_down(&mut self) {
         self.calm = true;
+        self.policy.frozen = false;
+        self.happen(Event::Policy(self.policy));
         self.happen(Event::Upload(Upload::Dealt));
         for _ in 0..200 {
             if self.job.is_none() && self.deployment.wake_at().is_none() {
@@ -185,10 +189,12 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        let before = self.deployment.phase().clone();
+        let deployment = self.deployment.clone();
+        let before = deployment.phase();
         self.say(&|| format!("-- {event:?}"));
         let commands = self.deployment.handle(event.clone(), self.now);
-        rules::of_transition(&before, &event, &commands);
+        rules::of_transition(before, &event, &commands);
+        rules::of_bake(&deployment, &event, &commands);
         rules::of_jobs(&commands, self.deployment.phase());
         rules::of_deployment(&self.deployment, self.policy);
         let crash_after = (!self.calm && self.random.once_in(60)).then(|| self.random.below(4));
@@ -238,9 +244,18 @@ impl World {
                 let most = until.map_or(60_000, |until| millis(until.saturating_duration_since(self.now)));
                 self.begin(ticket, Effect::Nothing, Event::Drained(ticket, Tally::default()), most.max(1));
             }
+            Command::Retire(ticket, colour, until) => {
+                assert!(self.route.is_none_or(|to| to.colour != colour), "what gets the traffic is stopped");
+                let most = until.map_or(60_000, |until| millis(until.saturating_duration_since(self.now)));
+                let event = Event::Drained(ticket, Tally::default());
+                self.begin(ticket, Effect::Stopped(colour), event, most.max(1));
+            }
             Command::Answer(id, outcome) => self.answer(id, &outcome),
             Command::MarkServed(release) => {
                 assert_eq!(self.route.map(|live| live.release), Some(release), "served without traffic");
+            }
+            Command::MarkBad(bad, _) => {
+                assert_eq!(self.route.map(|live| live.release), Some(bad), "bad without traffic");
             }
             Command::MarkFailed(..) | Command::Tell(_) => {}
         }
@@ -347,10 +362,11 @@ impl World {
             0 | 1 => Goal::Other,
             2 => Goal::Colour(self.random.pick(&Colour::BOTH)),
             _ if self.newest == 0 => Goal::Other,
+            _ if self.random.once_in(4) => Goal::Ready(self.any_release()),
             _ => Goal::Release(self.any_release()),
         };
         let id = self.asked.len() as u64 + 1;
-        let wait = !self.random.once_in(4);
+        let wait = self.random.pick(&[Wait::Moved, Wait::Drained, Wait::Drained, Wait::Baked]);
         let ask = Ask { id, goal, wait, rollback: self.random.once_in(4) };
         self.asked.push(Asked { ask, answered: false, gone: false });
         self.happen(Event::Asked(ask));
@@ -405,6 +421,15 @@ impl World {
         }
     }
 
+    /// The active service falls ill, or what was active before.
+    fn ail(&mut self) {
+        let colour = self.random.pick(&Colour::BOTH);
+        if let Some(runs) = &self.services[colour] {
+            let live = Live { colour, release: runs.release };
+            self.happen(Event::Unhealthy(live, Failure::because("503")));
+        }
+    }
+
     /// The daemon dies, or the whole host; then it begins as the engine's recovery does.
     fn crash(&mut self) {
         let reboot = self.random.once_in(3);
@@ -428,8 +453,9 @@ impl World {
             let other = Live { colour: route.colour, release: *other };
             saved.standby = Some((active.release, None));
             saved.active = Some(other);
+            saved.baking = false;
         }
-        self.deployment = Deployment::new(self.policy, &saved);
+        self.deployment = Deployment::new(self.policy, &saved, self.now);
         let lost = self.uploaded.filter(|_| !self.stored);
         self.recover(&saved);
         if let Some(lost) = lost {
@@ -456,7 +482,11 @@ impl World {
 
     fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
         let runs = self.services[colour].as_ref().map(|runs| runs.release);
-        let Phase::Steady { standby, .. } = self.deployment.phase().clone() else { return };
+        let standby = match self.deployment.phase().clone() {
+            Phase::Steady { standby, .. } => standby,
+            Phase::Baking { old, .. } => Standby::Warm(old),
+            _ => return,
+        };
         match standby {
             Standby::Warm(warm) if runs == Some(warm) => {}
             Standby::Warm(warm) => {
@@ -475,7 +505,9 @@ fn policy(random: &mut Random) -> Policy {
     Policy {
         promote: random.pick(&[Promote::Manual, Promote::Manual, Promote::Auto]),
         drain: random.pick(&[Some(Duration::ZERO), Some(Duration::from_secs(30)), None]),
+        bake: random.pick(&[Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60)]),
         deadline: Duration::from_secs(1 + random.below(60)),
+        frozen: random.once_in(8),
     }
 }
 

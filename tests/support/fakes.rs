@@ -109,8 +109,26 @@ struct Machine {
 struct Process {
     release: ReleaseId,
     env: Vec<(String, String)>,
-    port: Option<TcpListener>,
+    port: Option<Port>,
     restarts: u32,
+}
+
+/// A port that takes connections, and closes them at once, until it is dropped.
+struct Port(TcpListener);
+
+impl Port {
+    fn listen(port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        let accepting = listener.try_clone()?;
+        std::thread::spawn(move || while accepting.accept().is_ok() {});
+        Ok(Self(listener))
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both).unwrap();
+    }
 }
 
 impl FakeServices {
@@ -142,6 +160,13 @@ impl FakeServices {
         }
     }
 
+    /// The service goes on running and does not answer any more.
+    pub fn sicken(&self, id: &ServiceId) {
+        if let Some(process) = self.machine().running.get_mut(id) {
+            process.port = None;
+        }
+    }
+
     /// The host goes down: nothing runs any more, and nobody is told.
     pub fn power_off(&self) {
         self.machine().running.clear();
@@ -169,7 +194,7 @@ impl Services for FakeServices {
             _ => {}
         }
         let port = (behaviour.trim() != "deaf").then(|| service.env.get("PORT")).flatten();
-        let port = port.and_then(|port| TcpListener::bind(("127.0.0.1", port.parse().unwrap())).ok());
+        let port = port.and_then(|port| Port::listen(port.parse().unwrap()).ok());
         let env = service.env.clone().into_iter().collect();
         let process = Process { release: service.release, env, port, restarts: 0 };
         self.machine().running.insert(service.id.clone(), process);
@@ -212,7 +237,7 @@ impl Services for FakeServices {
     async fn listening_ports(&self, id: &ServiceId) -> Vec<u16> {
         let machine = self.machine();
         let port = machine.running.get(id).and_then(|process| process.port.as_ref());
-        port.map(|port| port.local_addr().unwrap().port()).into_iter().collect()
+        port.map(|port| port.0.local_addr().unwrap().port()).into_iter().collect()
     }
 
     async fn control_group(&self, _: &ServiceId) -> Option<PathBuf> {

@@ -3,8 +3,10 @@
 use std::mem;
 use std::time::Instant;
 
-use super::transitions::{Commands, done, supersede};
-use super::{Ask, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, inactive_of};
+use super::transitions::{Commands, done, supersede, way_of};
+use super::{
+    Ask, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, Wait, Way, inactive_of,
+};
 use crate::model::colour::Colour;
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
@@ -21,6 +23,7 @@ impl Deployment {
                 self.already(ask, out);
             }
             Goal::Release(release) => self.asked_for_release(release, ask, now, out),
+            Goal::Ready(release) => self.asked_to_prepare(release, ask, now, out),
         }
     }
 
@@ -36,7 +39,8 @@ impl Deployment {
     pub(super) fn already(&mut self, ask: Ask, out: &mut Commands) {
         match &mut self.phase {
             Phase::Switching { asks, .. } => asks.push(ask),
-            Phase::Draining { asks, .. } if ask.wait => asks.push(ask),
+            Phase::Draining { asks, .. } if ask.wait > Wait::Moved => asks.push(ask),
+            Phase::Baking { asks, .. } if ask.wait == Wait::Baked => asks.push(ask),
             _ => {
                 if let Some(active) = self.active() {
                     let before = Some(active);
@@ -59,7 +63,7 @@ impl Deployment {
 
     /// What is wanted is where the traffic is being taken from just now: the way back comes after the way there.
     fn after_the_move(&mut self, ask: Ask, out: &mut Commands) {
-        if ask.wait {
+        if ask.wait > Wait::Moved {
             self.later.push(ask);
         } else {
             out.push(done(ask, Outcome::Busy("traffic is being moved away from it just now".into())));
@@ -68,7 +72,7 @@ impl Deployment {
 
     fn asked_for_other(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
         match &self.upload {
-            Upload::Incoming(what) if ask.wait => {
+            Upload::Incoming(what) if ask.wait > Wait::Moved => {
                 out.push(Command::Tell(Notice::Waiting(what.clone())));
                 self.patient.push(ask);
             }
@@ -91,7 +95,7 @@ impl Deployment {
                 out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
             }
             Phase::Vacant { failed: None } => out.push(done(ask, nothing_to_switch_to())),
-            Phase::Trying { candidate, .. } if ask.wait => candidate.asks.push(ask),
+            Phase::Trying { candidate, .. } if ask.wait > Wait::Moved => candidate.asks.push(ask),
             Phase::Trying { active, candidate } => {
                 let colour = inactive_of(*active);
                 let what = format!("{colour} {} is still coming up", candidate.release);
@@ -105,22 +109,31 @@ impl Deployment {
                 }
                 Standby::Warm(release) => {
                     let (active, release) = (*active, *release);
-                    self.verify(active, release, vec![ask], now, out);
+                    self.verify(active, release, way_of(&[ask]), vec![ask], now, out);
                 }
             },
             Phase::Switching { asks, .. } => asks.push(ask),
-            Phase::Draining { active, old, asks, .. } => match (&mut self.queued, ask.goal) {
-                (Some((_, waiting)), Goal::Other) if ask.wait => waiting.push(ask),
-                (Some((release, _)), Goal::Other) => {
-                    let what = format!("{release} waits until the last switch has settled");
-                    out.push(done(ask, Outcome::Busy(what)));
+            Phase::Draining { old, bad: Some(failure), .. }
+                if self.queued.is_none() || ask.goal != Goal::Other =>
+            {
+                let (old, failure) = (*old, failure.clone());
+                out.push(done(ask, self.not_healthy(ask, Some(old), failure)));
+            }
+            Phase::Draining { active, old, asks, .. } | Phase::Baking { active, old, asks, .. } => {
+                match (&mut self.queued, ask.goal) {
+                    (Some((_, waiting)), Goal::Other) if ask.wait > Wait::Moved => waiting.push(ask),
+                    (Some((release, _)), Goal::Other) => {
+                        let what = format!("{release} waits until the last switch has settled");
+                        out.push(done(ask, Outcome::Busy(what)));
+                    }
+                    _ => {
+                        let (active, old) = (*active, *old);
+                        supersede(mem::take(asks), old, out);
+                        let way = Way::Back(self.bake_until());
+                        self.verify(active, old, way, vec![ask], now, out);
+                    }
                 }
-                _ => {
-                    let (active, old) = (*active, *old);
-                    supersede(mem::take(asks), old, out);
-                    self.verify(active, old, vec![ask], now, out);
-                }
-            },
+            }
         }
     }
 
@@ -132,16 +145,51 @@ impl Deployment {
             Phase::Trying { candidate, .. } if candidate.release == release => {
                 self.asked_for_standby(ask, now, out);
             }
-            Phase::Draining { old, .. } if *old == release => self.asked_for_standby(ask, now, out),
+            Phase::Draining { old, .. } | Phase::Baking { old, .. } if *old == release => {
+                self.asked_for_standby(ask, now, out);
+            }
             Phase::Switching { from: Some(from), .. } if from.release == release => {
                 self.after_the_move(ask, out);
             }
-            _ if ask.wait => self.offered(release, vec![ask], now, out),
+            _ if ask.wait > Wait::Moved => self.offered(release, vec![ask], now, out),
             _ => {
                 let what = format!("{release} has to be started first, which --no-wait does not wait for");
                 out.push(done(ask, Outcome::Busy(what)));
                 self.offered(release, Vec::new(), now, out);
             }
+        }
+    }
+
+    /// No traffic moves for it: the release is to be ready, where it is not active anyway.
+    fn asked_to_prepare(&mut self, release: ReleaseId, ask: Ask, now: Instant, out: &mut Commands) {
+        let colour = self.inactive_colour();
+        let ready = match &self.phase {
+            _ if self.active().is_some_and(|live| live.release == release) => self.active(),
+            Phase::Steady { standby: Standby::Warm(warm), .. }
+            | Phase::Draining { old: warm, bad: None, .. }
+            | Phase::Baking { old: warm, .. }
+                if *warm == release =>
+            {
+                Some(Live { colour, release })
+            }
+            _ => None,
+        };
+        match ready {
+            Some(live) => out.push(done(ask, Outcome::Ready(live))),
+            None if ask.wait > Wait::Moved => self.offered(release, vec![ask], now, out),
+            None => {
+                out.push(done(ask, Outcome::Busy(format!("{release} has to be started first"))));
+                self.offered(release, Vec::new(), now, out);
+            }
+        }
+    }
+
+    /// Until when what is active has to prove itself.
+    const fn bake_until(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Draining { bake, .. } => *bake,
+            Phase::Baking { until, .. } => Some(*until),
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What of a deployment survives a restart.
 
-use super::{Deployment, Live, Phase, Stage, Standby, inactive_of};
+use super::{Deployment, Live, Phase, Stage, Standby, Way, inactive_of};
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
 
@@ -14,45 +14,57 @@ pub struct Saved {
     pub standby: Option<(ReleaseId, Option<Failure>)>,
     /// What is to be brought up.
     pub wanted: Option<ReleaseId>,
+    /// Whether what is active still has to prove itself.
+    pub baking: bool,
 }
 
 impl Deployment {
     /// What is to be on disk before the next command is carried out.
     #[must_use]
     pub fn saved(&self) -> Saved {
-        let queued = self.queued();
-        match &self.phase {
-            Phase::Vacant { failed } => Saved {
-                active: None,
-                standby: failed.clone().map(|(release, failure)| (release, Some(failure))),
-                wanted: queued,
-            },
-            Phase::Trying { active, candidate } => {
-                // A newer upload that waits for this candidate is what will be wanted after a restart.
-                Saved { active: *active, standby: None, wanted: queued.or(Some(candidate.release)) }
+        let warm = |release: ReleaseId| Some((release, None));
+        let (active, standby) = match &self.phase {
+            Phase::Vacant { failed } => {
+                (None, failed.clone().map(|(release, failure)| (release, Some(failure))))
             }
-            Phase::Steady { active, standby } => Saved {
-                active: Some(*active),
-                standby: match standby {
+            Phase::Trying { active, .. } => (*active, None),
+            Phase::Steady { active, standby } => (
+                Some(*active),
+                match standby {
                     Standby::Empty => None,
-                    Standby::Warm(release) => Some((*release, None)),
+                    Standby::Warm(release) => warm(*release),
                     Standby::Failed(release, failure) => Some((*release, Some(failure.clone()))),
                 },
-                wanted: queued,
-            },
-            Phase::Switching { from, to, stage, .. } => match (stage, from) {
-                (Stage::Verifying, Some(from)) => {
-                    Saved { active: Some(*from), standby: Some((*to, None)), wanted: queued }
-                }
-                _ => Saved {
-                    active: Some(Live { colour: inactive_of(*from), release: *to }),
-                    standby: from.map(|from| (from.release, None)),
-                    wanted: queued,
-                },
-            },
-            Phase::Draining { active, old, .. } => {
-                Saved { active: Some(*active), standby: Some((*old, None)), wanted: queued }
+            ),
+            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, .. } => {
+                (Some(*from), warm(*to))
             }
+            Phase::Switching { from, to, way, .. } => (
+                Some(Live { colour: inactive_of(*from), release: *to }),
+                from.map(|from| match way {
+                    Way::Fallen { failure, .. } => (from.release, Some(failure.clone())),
+                    Way::Forth | Way::Back(_) => (from.release, None),
+                }),
+            ),
+            Phase::Draining { active, old, bad, .. } => (Some(*active), Some((*old, bad.clone()))),
+            Phase::Baking { active, old, .. } => (Some(*active), warm(*old)),
+        };
+        Saved { active, standby, wanted: self.wanted_after_restart(), baking: self.bakes_after_restart() }
+    }
+
+    /// What is to be brought up after a restart: a newer upload that waits for a candidate rather than that.
+    fn wanted_after_restart(&self) -> Option<ReleaseId> {
+        self.queued().or(match &self.phase {
+            Phase::Trying { candidate, .. } => Some(candidate.release),
+            _ => None,
+        })
+    }
+
+    fn bakes_after_restart(&self) -> bool {
+        match &self.phase {
+            Phase::Switching { stage: Stage::Verifying, way: Way::Back(bake), .. } => bake.is_some(),
+            Phase::Switching { from: Some(_), stage: Stage::Moving, way: Way::Forth, .. } => self.bakes(),
+            _ => self.is_baking(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{
     Ask, AskId, Candidate, Command, Deployment, Event, Goal, Live, Notice, Outcome, PATIENCE, Phase, Policy,
-    Stage, Standby, Tally, Ticket, Upload, inactive_of,
+    Stage, Standby, Tally, Ticket, Upload, Wait, Way, inactive_of,
 };
 use crate::model::app::Promote;
 use crate::model::health::Failure;
@@ -31,13 +31,15 @@ impl Deployment {
             Event::Drained(ticket, tally) => self.drained(ticket, tally, now, &mut out),
             Event::StandbyLost => {
                 // Not on disk yet: after a crash in this moment it is still to be brought up again.
-                if let Phase::Steady { standby, .. } = &mut self.phase {
-                    *standby = Standby::Empty;
+                if let Phase::Steady { active, .. } | Phase::Baking { active, .. } = self.phase {
+                    self.phase = Phase::Steady { active, standby: Standby::Empty };
                 }
             }
-            Event::Exited(colour, exit) => {
-                if let Some(active) = self.active().filter(|active| active.colour == colour) {
-                    out.push(Command::Tell(Notice::ActiveExited(active, exit)));
+            Event::Exited(colour, exit) => self.exited(colour, exit, now, &mut out),
+            Event::Unhealthy(live, failure) => self.unhealthy(live, failure, now, &mut out),
+            Event::Healthy(live, answer) => {
+                if self.active() == Some(live) {
+                    out.push(Command::Tell(Notice::Healthy(live, answer)));
                 }
             }
             Event::Policy(policy) => self.policy_changed(policy, now, &mut out),
@@ -46,18 +48,23 @@ impl Deployment {
         out
     }
 
-    /// A drain takes a changed limit at once, counted from now; a candidate keeps the deadline it has.
+    /// A drain takes a changed limit at once, counted from now; a candidate and a bake keep the end they have.
     fn policy_changed(&mut self, policy: Policy, now: Instant, out: &mut Commands) {
         let before = mem::replace(&mut self.policy, policy);
-        if let Phase::Draining { active, old, asks, .. } = &mut self.phase
-            && before.drain != policy.drain
-        {
-            let (active, old, asks) = (*active, *old, mem::take(asks));
-            self.drain(active, old, asks, now, out);
+        match &mut self.phase {
+            Phase::Draining { active, old, bake, bad, asks, .. } if before.drain != policy.drain => {
+                let (active, old, bake) = (*active, *old, *bake);
+                let (bad, asks) = (bad.take(), mem::take(asks));
+                self.drain(active, Left { old, bad }, bake, asks, now, out);
+            }
+            Phase::Vacant { .. } | Phase::Steady { .. } if before.frozen && !policy.frozen => {
+                self.next(now, out);
+            }
+            _ => {}
         }
     }
 
-    fn ticket(&mut self) -> Ticket {
+    pub(super) fn ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
         self.last_ticket
     }
@@ -87,58 +94,8 @@ impl Deployment {
         self.settle_patient(now, out);
     }
 
-    /// There is a release to bring up; `asks` want it to become active.
-    pub(super) fn offered(&mut self, release: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
-        match &mut self.phase {
-            Phase::Vacant { .. } => self.begin(None, release, asks, now, out),
-            Phase::Steady { active, standby } => {
-                let active = *active;
-                if active.release != release && *standby != Standby::Warm(release) {
-                    self.begin(Some(active), release, asks, now, out);
-                }
-            }
-            Phase::Trying { candidate, .. } if candidate.release == release => candidate.asks.extend(asks),
-            // It has the traffic: one release never runs as both services.
-            Phase::Trying { active: Some(active), .. } if active.release == release => {}
-            Phase::Trying { active, candidate } => {
-                // Somebody named the candidate: that wish is carried out before a mere upload's turn comes.
-                if asks.is_empty() && candidate.asks.iter().any(|ask| ask.goal != Goal::Other) {
-                    self.queue(release, asks, out);
-                } else {
-                    let active = *active;
-                    let (mut kept, passed): (Vec<_>, Vec<_>) =
-                        mem::take(&mut candidate.asks).into_iter().partition(|ask| ask.goal == Goal::Other);
-                    supersede(passed, release, out);
-                    kept.extend(asks);
-                    self.begin(active, release, kept, now, out);
-                }
-            }
-            Phase::Switching { to, .. } if *to == release && asks.is_empty() => {}
-            Phase::Draining { active, old, .. }
-                if asks.is_empty() && (active.release == release || *old == release) => {}
-            Phase::Switching { .. } | Phase::Draining { .. } => self.queue(release, asks, out),
-        }
-    }
-
-    /// Lets a release wait its turn; the newest wins.
-    fn queue(&mut self, release: ReleaseId, asks: Vec<Ask>, out: &mut Commands) {
-        match &mut self.queued {
-            Some((queued, waiting)) if *queued == release => waiting.extend(asks),
-            _ => {
-                let mut waiting = asks;
-                if let Some((_, earlier)) = self.queued.take() {
-                    let (kept, passed) = earlier.into_iter().partition(|ask| ask.goal == Goal::Other);
-                    supersede(passed, release, out);
-                    waiting.splice(0..0, Vec::from_iter::<Vec<Ask>>(kept));
-                }
-                self.queued = Some((release, waiting));
-            }
-        }
-        out.push(Command::Persist);
-    }
-
     /// Brings `release` up in the inactive colour.
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         active: Option<Live>,
         release: ReleaseId,
@@ -171,43 +128,34 @@ impl Deployment {
         }
     }
 
-    /// Enters a stage of a switch, with a new ticket.
-    fn switching(
-        &mut self,
-        from: Option<Live>,
-        to: ReleaseId,
-        stage: Stage,
-        asks: Vec<Ask>,
-        now: Instant,
-    ) -> Ticket {
-        let ticket = self.ticket();
-        self.phase = Phase::Switching { from, to, stage, ticket, overdue: now + PATIENCE, asks };
-        ticket
-    }
-
     /// Asks the warm service once more before traffic goes to it.
     pub(super) fn verify(
         &mut self,
         from: Live,
         to: ReleaseId,
+        way: Way,
         asks: Vec<Ask>,
         now: Instant,
         out: &mut Commands,
     ) {
-        let ticket = self.switching(Some(from), to, Stage::Verifying, asks, now);
+        let (ticket, overdue) = (self.ticket(), now + PATIENCE);
+        self.phase =
+            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, way, ticket, overdue, asks };
         out.push(Command::Verify(ticket, Live { colour: from.colour.other(), release: to }));
     }
 
     /// Moves the route: the decision goes to disk first.
-    fn switch(
+    pub(super) fn switch(
         &mut self,
         from: Option<Live>,
         to: ReleaseId,
+        way: Way,
         asks: Vec<Ask>,
         now: Instant,
         out: &mut Commands,
     ) {
-        let ticket = self.switching(from, to, Stage::Moving, asks, now);
+        let (ticket, overdue) = (self.ticket(), now + PATIENCE);
+        self.phase = Phase::Switching { from, to, stage: Stage::Moving, way, ticket, overdue, asks };
         let live = Live { colour: inactive_of(from), release: to };
         out.extend([Command::Persist, Command::PointAt(ticket, live)]);
     }
@@ -216,25 +164,32 @@ impl Deployment {
         match &mut self.phase {
             Phase::Trying { active, candidate } if candidate.ticket == ticket => {
                 let (active, release) = (*active, candidate.release);
-                let asks = mem::take(&mut candidate.asks);
                 let live = Live { colour: inactive_of(active), release };
+                let (preparing, asks): (Vec<_>, Vec<_>) = mem::take(&mut candidate.asks)
+                    .into_iter()
+                    .partition(|ask| ask.goal == Goal::Ready(release));
                 out.push(Command::Tell(Notice::Ready(live, answer)));
+                let by_itself = self.policy.promote == Promote::Auto && !self.policy.frozen;
                 match active {
-                    Some(active) if asks.is_empty() && self.policy.promote == Promote::Manual => {
+                    Some(active) if asks.is_empty() && (!preparing.is_empty() || !by_itself) => {
                         self.phase = Phase::Steady { active, standby: Standby::Warm(release) };
                         out.push(Command::Persist);
+                        out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
                         self.next(now, out);
                     }
-                    _ => self.switch(active, release, asks, now, out),
+                    _ => {
+                        out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
+                        self.switch(active, release, way_of(&asks), asks, now, out);
+                    }
                 }
             }
-            Phase::Switching { from, to, stage: Stage::Verifying, ticket: current, asks, .. }
+            Phase::Switching { from, to, stage: Stage::Verifying, way, ticket: current, asks, .. }
                 if *current == ticket =>
             {
-                let (from, to, asks) = (*from, *to, mem::take(asks));
+                let (from, to, way, asks) = (*from, *to, way.clone(), mem::take(asks));
                 let live = Live { colour: inactive_of(from), release: to };
                 out.push(Command::Tell(Notice::Ready(live, answer)));
-                self.switch(from, to, asks, now, out);
+                self.switch(from, to, way, asks, now, out);
             }
             _ => {}
         }
@@ -276,14 +231,15 @@ impl Deployment {
     }
 
     fn moved(&mut self, ticket: Ticket, now: Instant, out: &mut Commands) {
-        let Phase::Switching { from, to, stage: Stage::Moving, ticket: current, asks, .. } = &mut self.phase
+        let Phase::Switching { from, to, stage: Stage::Moving, way, ticket: current, asks, .. } =
+            &mut self.phase
         else {
             return;
         };
         if *current != ticket {
             return;
         }
-        let (from, asks) = (*from, mem::take(asks));
+        let (from, way, asks) = (*from, mem::replace(way, Way::Forth), mem::take(asks));
         let active = Live { colour: inactive_of(from), release: *to };
         out.extend([
             Command::MarkServed(active.release),
@@ -291,13 +247,13 @@ impl Deployment {
             Command::Tell(Notice::Moved { from, to: active }),
         ]);
         let (waiting, answered): (Vec<_>, Vec<_>) =
-            asks.into_iter().partition(|ask| ask.wait && from.is_some());
+            asks.into_iter().partition(|ask| ask.wait > Wait::Moved && from.is_some());
         for ask in answered {
             out.push(done(ask, Outcome::Done { active, before: from, tally: None, already: false }));
         }
-        match from {
-            Some(old) => self.drain(active, old.release, waiting, now, out),
-            None => {
+        match (from, way) {
+            (Some(left), way) => self.settle(active, left, way, waiting, now, out),
+            (None, _) => {
                 self.phase = Phase::Steady { active, standby: Standby::Empty };
                 self.next(now, out);
             }
@@ -312,29 +268,49 @@ impl Deployment {
         }
     }
 
-    fn drain(&mut self, active: Live, old: ReleaseId, asks: Vec<Ask>, now: Instant, out: &mut Commands) {
-        let ticket = self.ticket();
+    pub(super) fn drain(
+        &mut self,
+        active: Live,
+        left: Left,
+        bake: Option<Instant>,
+        asks: Vec<Ask>,
+        now: Instant,
+        out: &mut Commands,
+    ) {
+        let Left { old, bad } = left;
+        let (ticket, colour) = (self.ticket(), active.colour.other());
         let until = self.policy.drain.and_then(|drain| now.checked_add(drain));
-        self.phase = Phase::Draining { active, old, ticket, until, asks };
-        out.push(Command::Drain(ticket, active.colour.other(), until));
+        out.push(if bad.is_some() {
+            Command::Retire(ticket, colour, until)
+        } else {
+            Command::Drain(ticket, colour, until)
+        });
+        self.phase = Phase::Draining { active, old, ticket, until, bake, bad, asks };
     }
 
     fn not_moved(&mut self, ticket: Ticket, why: &str, now: Instant, out: &mut Commands) {
-        let Phase::Switching { ticket: current, asks, .. } = &mut self.phase else { return };
+        let Phase::Switching { from, way, ticket: current, asks, .. } = &mut self.phase else { return };
         if *current != ticket {
             return;
         }
         for ask in mem::take(asks) {
             out.push(done(ask, Outcome::Refused(format!("the route could not be moved: {why}"))));
         }
+        if let (Some(failed), Way::Fallen { failure, asks }) = (*from, mem::replace(way, Way::Back(None))) {
+            for ask in asks {
+                let (failure, why) = (failure.clone(), why.to_owned());
+                out.push(done(ask, Outcome::NotRolledBack { failed, failure, why }));
+            }
+        }
         self.stay(now, out);
     }
 
     /// Gives a switch up. The connections that the other colour may still have are drained (again).
     fn stay(&mut self, now: Instant, out: &mut Commands) {
-        let Phase::Switching { from, to, .. } = self.phase else { return };
+        let Phase::Switching { from, to, ref way, .. } = self.phase else { return };
+        let bake = if let Way::Back(bake) = way { *bake } else { None };
         match from {
-            Some(from) => self.drain(from, to, Vec::new(), now, out),
+            Some(from) => self.drain(from, Left { old: to, bad: None }, bake, Vec::new(), now, out),
             None => {
                 let failure = Failure::because("the route could not be moved to it");
                 self.phase = Phase::Vacant { failed: Some((to, failure)) };
@@ -345,54 +321,30 @@ impl Deployment {
         self.ask_later(now, out);
     }
 
-    fn drained(&mut self, ticket: Ticket, tally: Tally, now: Instant, out: &mut Commands) {
-        let Phase::Draining { active, old, ticket: current, asks, .. } = &mut self.phase else { return };
-        if *current != ticket {
-            return;
-        }
-        let (active, old, asks) = (*active, *old, mem::take(asks));
-        let before = Some(Live { colour: active.colour.other(), release: old });
-        self.phase = Phase::Steady { active, standby: Standby::Warm(old) };
-        out.push(Command::Tell(Notice::Settled(tally)));
-        for ask in asks {
-            out.push(done(ask, Outcome::Done { active, before, tally: Some(tally), already: false }));
-        }
-        self.next(now, out);
-    }
-
-    /// Takes the release whose turn it is.
-    fn next(&mut self, now: Instant, out: &mut Commands) {
-        let Some((release, asks)) = self.queued.take() else { return };
-        let asked = asks.iter().any(|ask| ask.goal != Goal::Other);
-        let held = self.held().contains(&release);
-        if held && !asks.is_empty() {
-            // It is warm or active by now: each ask finds its own way.
-            for mut ask in asks {
-                ask.goal = if asked { ask.goal } else { Goal::Release(release) };
-                self.asked(ask, now, out);
-            }
-        } else if !held {
-            self.offered(release, asks, now, out);
-        }
-    }
-
     fn tick(&mut self, now: Instant, out: &mut Commands) {
         if self.wake_at().is_none_or(|due| now < due) {
             return;
         }
-        match &self.phase {
+        match &mut self.phase {
             Phase::Trying { candidate, .. } => {
                 let ticket = candidate.ticket;
                 self.not_ready(ticket, Failure::because("its start did not come to an end"), now, out);
             }
             Phase::Switching { ticket, stage: Stage::Verifying, .. } => {
+                let ticket = *ticket;
                 let failure = Failure::because("it did not answer the question whether it is healthy");
-                self.not_ready(*ticket, failure, now, out);
+                self.not_ready(ticket, failure, now, out);
             }
             Phase::Switching { ticket, .. } => {
-                self.not_moved(*ticket, "it did not answer in time", now, out);
+                let ticket = *ticket;
+                self.not_moved(ticket, "it did not answer in time", now, out);
             }
-            Phase::Draining { ticket, .. } => self.drained(*ticket, Tally::default(), now, out),
+            Phase::Draining { bake: Some(end), .. } if *end <= now => self.baked_while_draining(out),
+            Phase::Draining { ticket, .. } => {
+                let ticket = *ticket;
+                self.drained(ticket, Tally::default(), now, out);
+            }
+            Phase::Baking { .. } => self.baked(now, out),
             Phase::Vacant { .. } | Phase::Steady { .. } => {}
         }
     }
@@ -413,4 +365,16 @@ pub(super) fn done(ask: Ask, outcome: Outcome) -> Command {
 
 pub(super) fn supersede(asks: Vec<Ask>, by: ReleaseId, out: &mut Commands) {
     out.extend(asks.into_iter().map(|ask| done(ask, Outcome::Superseded(format!("{by} took its place")))));
+}
+
+/// What traffic was moved away from.
+pub(super) struct Left {
+    pub(super) old: ReleaseId,
+    /// Why it is to be stopped, if it is.
+    pub(super) bad: Option<Failure>,
+}
+
+/// Which way those want to go who ask for what is not active: only a rollback is none that has to prove itself.
+pub(super) fn way_of(asks: &[Ask]) -> Way {
+    if asks.iter().any(|ask| ask.rollback) { Way::Back(None) } else { Way::Forth }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use dorc::model::colour::Colour;
-use dorc::model::deployment::{Outcome, Phase, Standby, Upload};
+use dorc::model::deployment::{Outcome, Phase, Standby, Upload, Wait};
 use dorc::model::release::Verdict;
 use dorc::routing::Route;
 
@@ -94,7 +94,7 @@ async fn who_does_not_wait_is_told_that_it_comes_up() {
     let bed = Bed::live().await;
     bed.upload("2", "hang");
     bed.until("it is tried", |view| matches!(view.deployment.phase(), Phase::Trying { .. })).await;
-    let outcome = within(bed.ask(switch_to(None), false).await).await.unwrap();
+    let outcome = within(bed.ask(switch_to(None), Wait::Moved).await).await.unwrap();
     assert!(matches!(outcome, Outcome::Busy(_)), "{outcome:?}");
 }
 
@@ -103,7 +103,7 @@ async fn who_goes_away_before_anything_began_wants_nothing_any_more() {
     let bed = Bed::ready().await;
     // A program that is not whole is waited for.
     fs::write(bed.app.release_dir.join("web"), "").unwrap();
-    let asked = bed.ask(switch_to(None), true).await;
+    let asked = bed.ask(switch_to(None), Wait::Drained).await;
     bed.until("it is incoming", |view| matches!(view.deployment.upload(), Upload::Incoming(_))).await;
     drop(asked);
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dorc::model::colour::Colour;
-use dorc::model::deployment::{Outcome, Phase, Tally};
+use dorc::model::deployment::{Outcome, Phase, Tally, Wait};
 use tokio::time::Instant;
 
 use super::{Bed, done, switch_to, within};
@@ -18,7 +18,7 @@ async fn a_drain_counts_what_became_of_the_connections() {
     let ending = bed.route.connect(true).unwrap();
     let (quiet, busy) = (bed.route.connect(false).unwrap(), bed.route.connect(true).unwrap());
     let begin = Instant::now();
-    let asked = bed.ask(switch_to(None), true).await;
+    let asked = bed.ask(switch_to(None), Wait::Drained).await;
     draining(&bed).await;
     drop(ending);
     let outcome = within(asked).await.unwrap();
@@ -32,11 +32,11 @@ async fn a_drain_counts_what_became_of_the_connections() {
 async fn who_does_not_wait_is_answered_as_soon_as_traffic_has_moved() {
     let bed = Bed::ready().await;
     let busy = bed.route.connect(true).unwrap();
-    let outcome = within(bed.ask(switch_to(None), false).await).await.unwrap();
+    let outcome = within(bed.ask(switch_to(None), Wait::Moved).await).await.unwrap();
     assert_eq!(done(&outcome).0, Colour::Blue);
     assert!(busy.is_open());
     // And back at once, although it still drains.
-    assert_eq!(done(&within(bed.ask(switch_to(None), false).await).await.unwrap()).0, Colour::Green);
+    assert_eq!(done(&within(bed.ask(switch_to(None), Wait::Moved).await).await.unwrap()).0, Colour::Green);
     assert!(busy.is_open(), "it is on the active service again");
 }
 
@@ -44,7 +44,7 @@ async fn who_does_not_wait_is_answered_as_soon_as_traffic_has_moved() {
 async fn an_upload_during_a_drain_waits_and_the_newest_wins() {
     let bed = Bed::ready().await;
     let busy = bed.route.connect(true).unwrap();
-    let asked = bed.ask(switch_to(None), true).await;
+    let asked = bed.ask(switch_to(None), Wait::Drained).await;
     draining(&bed).await;
     for number in [3, 4] {
         bed.upload(&number.to_string(), "");
@@ -64,7 +64,7 @@ async fn a_changed_limit_holds_for_the_drain_that_is_under_way() {
     bed.app.switch.drain = None;
     bed.handle.update(bed.app.clone(), "ann".into()).await.unwrap().unwrap();
     let busy = bed.route.connect(true).unwrap();
-    let asked = bed.ask(switch_to(None), true).await;
+    let asked = bed.ask(switch_to(None), Wait::Drained).await;
     draining(&bed).await;
     tokio::time::sleep(Duration::from_secs(100_000)).await;
     assert!(busy.is_open(), "for ever is for ever");

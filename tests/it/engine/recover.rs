@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dorc::engine::Wish;
 use dorc::model::colour::Colour;
-use dorc::model::deployment::{Phase, Standby};
+use dorc::model::deployment::{Phase, Standby, Wait};
 use dorc::routing::Route;
 
 use super::{Bed, done, is_active, switch_to};
@@ -36,7 +36,7 @@ async fn an_unfinished_attempt_is_made_again() {
 async fn a_drain_that_was_cut_short_is_over() {
     let mut bed = Bed::ready().await;
     let busy = bed.route.connect(true).unwrap();
-    drop(bed.ask(switch_to(None), true).await);
+    drop(bed.ask(switch_to(None), Wait::Drained).await);
     bed.until("it drains", |view| matches!(view.deployment.phase(), Phase::Draining { .. })).await;
     bed.restart().await;
     let view = bed.steady_on(Colour::Blue, 2).await;
@@ -50,7 +50,7 @@ async fn a_drain_that_was_cut_short_is_over() {
 async fn a_switch_that_was_decided_and_not_done_is_settled_by_where_the_route_points() {
     let mut bed = Bed::ready().await;
     bed.route.hang(true);
-    drop(bed.ask(switch_to(None), false).await);
+    drop(bed.ask(switch_to(None), Wait::Moved).await);
     bed.until("the decision", |view| format!("{:?}", view.deployment.phase()).contains("Moving")).await;
     bed.route.hang(false);
     bed.restart().await;
@@ -60,7 +60,7 @@ async fn a_switch_that_was_decided_and_not_done_is_settled_by_where_the_route_po
 
     // A route that did not outlive the daemon goes to what was decided.
     bed.route.hang(true);
-    drop(bed.ask(switch_to(None), false).await);
+    drop(bed.ask(switch_to(None), Wait::Moved).await);
     bed.until("the decision", |view| format!("{:?}", view.deployment.phase()).contains("Moving")).await;
     bed.route.hang(false);
     bed.route.point_at(None).await.unwrap();
@@ -150,7 +150,7 @@ async fn an_app_that_was_removed_finds_its_releases_again() {
     bed.upload("3", "");
     bed.warm(3).await;
     let to = Wish::Rollback { to: Some("r1".into()) };
-    assert_eq!(done(&super::within(bed.ask(to, true).await).await.unwrap()).1.number, 1);
+    assert_eq!(done(&super::within(bed.ask(to, Wait::Drained).await).await.unwrap()).1.number, 1);
 
     bed.handle.remove(true).await.unwrap().unwrap();
     assert!(!bed.dir().exists());

@@ -1,0 +1,87 @@
+//! How a wish ended.
+
+use super::{failure, tally};
+use crate::control::api::{self, exit};
+use crate::model::app::AppName;
+use crate::model::colour::Colour;
+use crate::model::deployment::{Live, Outcome};
+use crate::model::health::Failure;
+use crate::model::release::ReleaseId;
+
+pub(in crate::control) fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
+    let plain = |exit: u8, message: String| api::Answer {
+        exit,
+        app: app.to_string(),
+        message: format!("{app}: {message}"),
+        ..api::Answer::default()
+    };
+    match outcome {
+        Outcome::Done { active, before, tally: counts, already } => {
+            let what = if already { "is active already" } else { "is active" };
+            api::Answer {
+                active: Some(active.colour.to_string()),
+                release: Some(active.release.to_string()),
+                before: before.map(|live| live.colour.to_string()),
+                tally: counts.map(tally),
+                ..plain(exit::DONE, format!("{} {} {what}", active.colour, active.release))
+            }
+        }
+        Outcome::Ready(live) => api::Answer {
+            release: Some(live.release.to_string()),
+            ..plain(exit::DONE, format!("{} {} is ready", live.colour, live.release))
+        },
+        Outcome::RolledBack { failed, failure, active } => {
+            let how = "it was rolled back";
+            api::Answer {
+                before: Some(failed.colour.to_string()),
+                ..bad(app, exit::ROLLED_BACK, failed, &failure, active, how)
+            }
+        }
+        Outcome::NotRolledBack { failed, failure, why } => bad(
+            app,
+            exit::ROLLBACK_FAILED,
+            failed,
+            &failure,
+            failed,
+            &format!("it could not be rolled back: {why}"),
+        ),
+        Outcome::Refused(why) => plain(exit::FAILED, why),
+        Outcome::Superseded(why) => plain(exit::SUPERSEDED, why),
+        Outcome::Busy(why) => plain(exit::BUSY, why),
+        Outcome::NotHealthy { release, colour, failure: why, rollback, active } => {
+            let code = if rollback { exit::ROLLBACK_FAILED } else { exit::NOT_HEALTHY };
+            api::Answer {
+                active: active.map(|live| live.colour.to_string()),
+                release: active.map(|live| live.release.to_string()),
+                failed_release: release.map(|release| release.to_string()),
+                failed_colour: colour.map(|colour| colour.to_string()),
+                failure: Some(failure(&why)),
+                ..plain(code, not_healthy(release, colour, &why.reason))
+            }
+        }
+    }
+}
+
+/// What is said of a release that failed with traffic on it.
+fn bad(app: &AppName, exit: u8, failed: Live, why: &Failure, active: Live, then: &str) -> api::Answer {
+    let Live { colour, release } = failed;
+    api::Answer {
+        exit,
+        app: app.to_string(),
+        message: format!("{app}: {colour} {release} was active and failed: {}; {then}", why.reason),
+        active: Some(active.colour.to_string()),
+        release: Some(active.release.to_string()),
+        failed_release: Some(release.to_string()),
+        failed_colour: Some(colour.to_string()),
+        failure: Some(failure(why)),
+        ..api::Answer::default()
+    }
+}
+
+fn not_healthy(release: Option<ReleaseId>, colour: Option<Colour>, reason: &str) -> String {
+    match (release, colour) {
+        (Some(release), Some(colour)) => format!("{colour} {release} did not get healthy: {reason}"),
+        (Some(release), None) => format!("{release} did not get healthy: {reason}"),
+        _ => format!("the upload was refused: {reason}"),
+    }
+}
