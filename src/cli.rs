@@ -6,6 +6,7 @@ mod completions;
 mod daemon;
 mod demo;
 pub mod demo_backend;
+mod deploy;
 mod freeze;
 mod history;
 mod install;
@@ -84,6 +85,8 @@ enum Ask {
     Remove(remove::Options),
     /// Move the traffic to the other service; again is the way back
     Switch(switch::Options),
+    /// Bring a release into service and see it prove itself: one command, one exit code
+    Deploy(deploy::Options),
     /// Make the last good release active again
     Rollback(rollback::Options),
     /// Take nothing new into service until `dorc thaw`; the way back stays open
@@ -190,6 +193,7 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
         Ask::Update(options) => update::run(context, options).await,
         Ask::Remove(options) => remove::run(context, options).await,
         Ask::Switch(options) => switch::run(context, options).await,
+        Ask::Deploy(options) => deploy::run(context, options).await,
         Ask::Rollback(options) => rollback::run(context, options).await,
         Ask::Freeze(options) => freeze::run(context, options).await,
         Ask::Thaw(options) => thaw::run(context, options).await,

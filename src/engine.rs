@@ -67,8 +67,8 @@ pub enum Wish {
     },
     /// A release of the store is to become active, or to be made ready for it.
     Deploy {
-        /// Which.
-        release: String,
+        /// Which; `None`: the newest, that which is just being uploaded included.
+        release: Option<String>,
         /// Only ready.
         prepare: bool,
     },

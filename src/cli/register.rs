@@ -46,6 +46,9 @@ pub(super) struct Options {
     /// A path that says 2xx when the service is well [default: its port answers]
     #[arg(long, value_name = "PATH")]
     health_path: Option<String>,
+    /// How long a release that got the traffic is watched, to go back by itself [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    bake: Option<std::time::Duration>,
     /// Let a release that is ready become active by itself
     #[arg(long)]
     promote_auto: bool,
@@ -150,6 +153,9 @@ fn from_options(name: &AppName, options: &Options) -> anyhow::Result<App> {
     app.service.user.clone_from(&options.user);
     if let Some(path) = &options.health_path {
         app.health.check = Check::Http { path: path.clone(), host: config::HOST.into() };
+    }
+    if let Some(bake) = options.bake {
+        app.switch.bake = bake;
     }
     if options.promote_auto {
         app.switch.promote = Promote::Auto;

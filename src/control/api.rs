@@ -63,8 +63,9 @@ pub struct Rollback {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
-    /// A release of the store.
-    pub release: String,
+    /// A release of the store; none: the newest, that which is just being uploaded included.
+    #[serde(default)]
+    pub release: Option<String>,
     /// Only make it ready for a switch.
     #[serde(default)]
     pub prepare: bool,

@@ -128,8 +128,18 @@ impl<R: Route, S: Services> Engine<R, S> {
                 self.step(Event::Upload(Upload::Refused(None, failure))).await;
             }
         }
+    }
+
+    /// Those wishes again that waited for an upload, once it has been dealt with.
+    pub(super) async fn ask_held(&mut self) {
+        if self.storing.is_some() || matches!(self.deployment.upload(), Upload::Incoming(_)) {
+            return;
+        }
         for (wish, who, wait, reply) in std::mem::take(&mut self.held) {
-            self.wish(wish, who, wait, reply).await;
+            // One that nobody waits for any more was not begun.
+            if !reply.is_closed() {
+                self.wish(wish, who, wait, reply).await;
+            }
         }
     }
 

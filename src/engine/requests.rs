@@ -10,7 +10,7 @@ use super::vitals::Watch;
 use super::{View, Wish, blocking, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Wait};
+use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Upload, Wait};
 use crate::routing::Route;
 use crate::services::Services;
 use crate::state::Freeze;
@@ -23,13 +23,22 @@ impl<R: Route, S: Services> Engine<R, S> {
         wait: Wait,
         reply: oneshot::Sender<Outcome>,
     ) {
-        if self.storing.is_some() && wait > Wait::Moved && matches!(wish, Wish::Switch { to: None, .. }) {
+        let is_for_upload =
+            matches!(wish, Wish::Switch { to: None, .. } | Wish::Deploy { release: None, .. });
+        if self.storing.is_some() && wait > Wait::Moved && is_for_upload {
             // Something newer may have been uploaded since: that is known once this is stored.
             self.held.push((wish, who, wait, reply));
             return self.tell(Notice::Waiting("it is being stored".into())).await;
         }
         // What the kernel has told of uploads until now counts: `cp` and then `dorc switch` belong together.
         self.catch_up().await;
+        if let (Wish::Deploy { release: None, .. }, Upload::Incoming(what)) =
+            (&wish, self.deployment.upload())
+        {
+            let notice = Notice::Waiting(what.clone());
+            self.held.push((wish, who, wait, reply));
+            return self.tell(notice).await;
+        }
         let (what, rollback) = match &wish {
             Wish::Switch { .. } => ("switch", false),
             Wish::Rollback { .. } => ("rollback", true),
@@ -42,6 +51,13 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let (Some(freeze), false) = (&self.state.freeze, rollback) {
             let why = format!("{freeze}; when that is over: dorc thaw {}", self.app.name);
             return self.answer(id, Outcome::Busy(why)).await;
+        }
+        if let (Wish::Deploy { release: None, .. }, Upload::Refused(release, failure)) =
+            (&wish, self.deployment.upload())
+        {
+            let (release, failure, active) = (*release, failure.clone(), self.deployment.active());
+            let outcome = Outcome::NotHealthy { release, colour: None, failure, rollback: false, active };
+            return self.answer(id, outcome).await;
         }
         match self.goal(&wish) {
             Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
@@ -58,11 +74,18 @@ impl<R: Route, S: Services> Engine<R, S> {
                 }
                 to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
             }
-            Wish::Deploy { release, prepare } => match self.named(release)? {
-                Goal::Release(release) if *prepare => Ok(Goal::Ready(release)),
-                goal @ Goal::Release(_) => Ok(goal),
-                _ => Err(format!("a release is deployed, {release:?} is a colour")),
-            },
+            Wish::Deploy { release, prepare } => {
+                let release = match release {
+                    None => self.state.catalogue.newest().map(|newest| newest.id).ok_or_else(|| {
+                        format!("there is no release yet: dorc deploy {} PATH", self.app.name)
+                    })?,
+                    Some(name) => match self.named(name)? {
+                        Goal::Release(release) => release,
+                        _ => return Err(format!("a release is deployed, {name:?} is a colour")),
+                    },
+                };
+                Ok(if *prepare { Goal::Ready(release) } else { Goal::Release(release) })
+            }
             Wish::Rollback { to: Some(to) } => match self.named(to)? {
                 goal @ Goal::Release(_) => Ok(goal),
                 _ => Err(format!(

@@ -100,6 +100,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.keep_watch();
         self.watch_uploads().await;
         while self.ended.is_none() {
+            self.ask_held().await;
             let wake = self.deployment.wake_at();
             tokio::select! {
                 message = inbox.recv() => match message {

@@ -10,7 +10,7 @@ use crate::host::{Background, Output, TestHost};
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// What most app files of scenarios end with: short times.
-pub const QUICK: &str = "[switch]\ndrain = \"1s\"\n[release]\nsettle = \"200ms\"\n";
+pub const QUICK: &str = "[switch]\ndrain = \"1s\"\nbake = \"0s\"\n[release]\nsettle = \"200ms\"\n";
 
 /// A host with dorc and the load generator, and with the test backend at `/opt/backend`.
 pub fn boot() -> Option<TestHost> {

@@ -5,6 +5,7 @@ mod host;
 
 mod apps;
 mod at_rest;
+mod bake;
 mod broken;
 mod contract;
 mod drain;

@@ -13,7 +13,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const UPLOADS: &str = "/srv/upload/web";
 
 /// The registration of the app `web` that most scenarios begin with.
-pub const REGISTER: &str = "dorc register web --listen 80 --release-dir /srv/upload/web --release-bin backend --health-path /healthz";
+pub const REGISTER: &str = "dorc register web --listen 80 --release-dir /srv/upload/web --release-bin backend --health-path /healthz --bake 0s";
 
 /// A host with the programs, and nothing begun.
 pub fn fresh() -> Option<TestHost> {

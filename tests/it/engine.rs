@@ -186,7 +186,7 @@ async fn start(
 }
 
 fn deploy(release: &str, prepare: bool) -> Wish {
-    Wish::Deploy { release: release.into(), prepare }
+    Wish::Deploy { release: Some(release.into()), prepare }
 }
 
 fn switch_to(to: Option<&str>) -> Wish {

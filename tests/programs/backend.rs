@@ -2,7 +2,7 @@
 //!
 //! It answers `/` with the content of the file `version` beside it, and does what the file `behaviour` beside it
 //! says, one word a line: `ok`, `exit 3`, `unhealthy`, `wrong-port`, `hang`, `crash-after 2s`, `slow-start 2s`,
-//! `ignore-term`, `dual-stack` (it listens on `[::]`). Other paths: `/healthz`, `/slow?ms=200`, `/peer`, `/pid`, `/env?NAME`, `/reloads`.
+//! `hang-after 2s`, `unhealthy-after 2s`, `ignore-term`, `dual-stack` (it listens on `[::]`). Other paths: `/healthz`, `/slow?ms=200`, `/peer`, `/pid`, `/env?NAME`, `/reloads`.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use std::{env, fs, io};
 
@@ -34,6 +34,8 @@ struct Behaviour {
     wrong_port: bool,
     hang: bool,
     crash_after: Option<Duration>,
+    hang_after: Option<Duration>,
+    unhealthy_after: Option<Duration>,
     slow_start: Duration,
     ignore_term: bool,
     dual_stack: bool,
@@ -57,6 +59,10 @@ impl Behaviour {
             ["wrong-port"] => self.wrong_port = true,
             ["hang"] => self.hang = true,
             ["crash-after", time] => self.crash_after = Some(humantime::parse_duration(time).map_err(drop)?),
+            ["hang-after", time] => self.hang_after = Some(humantime::parse_duration(time).map_err(drop)?),
+            ["unhealthy-after", time] => {
+                self.unhealthy_after = Some(humantime::parse_duration(time).map_err(drop)?);
+            }
             ["slow-start", time] => self.slow_start = humantime::parse_duration(time).map_err(drop)?,
             ["ignore-term"] => self.ignore_term = true,
             ["dual-stack"] => self.dual_stack = true,
@@ -70,6 +76,8 @@ impl Behaviour {
 struct Backend {
     behaviour: Behaviour,
     reloads: AtomicU32,
+    is_hanging: AtomicBool,
+    is_ill: AtomicBool,
 }
 
 impl Backend {
@@ -77,7 +85,7 @@ impl Backend {
         let query = request.uri().query().unwrap_or_default();
         let body = match request.uri().path() {
             "/" => self.behaviour.version.clone(),
-            "/healthz" if self.behaviour.unhealthy => {
+            "/healthz" if self.is_ill.load(Ordering::Relaxed) => {
                 return (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer".to_owned());
             }
             "/healthz" => "ok".to_owned(),
@@ -98,7 +106,7 @@ impl Backend {
     /// Serves one connection; when `stop` says so, after the response that is on its way.
     async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
         let service = service_fn(|request| async {
-            if self.behaviour.hang {
+            if self.is_hanging.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             let (status, body) = self.answer(request, peer).await;
@@ -146,7 +154,13 @@ async fn run() -> io::Result<u8> {
         if behaviour.dual_stack { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv4Addr::LOCALHOST) };
     let listener = TcpListener::bind((address, port)).await?;
     say(&format!("version {} listens on {}", behaviour.version, listener.local_addr()?));
-    Ok(serve(Arc::new(Backend { behaviour, reloads: AtomicU32::new(0) }), listener, terminate, hangup).await)
+    let backend = Backend {
+        reloads: AtomicU32::new(0),
+        is_hanging: behaviour.hang.into(),
+        is_ill: behaviour.unhealthy.into(),
+        behaviour,
+    };
+    Ok(serve(Arc::new(backend), listener, terminate, hangup).await)
 }
 
 async fn serve(
@@ -159,12 +173,15 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let crash = sleep(backend.behaviour.crash_after.unwrap_or(Duration::MAX));
     let mut crash = pin!(crash);
+    let mut turn = pin!(turn(&backend));
+    let mut has_turned = false;
     loop {
         tokio::select! {
             Ok((stream, peer)) = listener.accept() => {
                 connections.spawn(Arc::clone(&backend).serve(stream, peer, stopped.clone()));
             }
             Some(_ended) = connections.join_next() => {}
+            () = turn.as_mut(), if !has_turned => has_turned = true,
             () = crash.as_mut() => {
                 say("thread 'main' panicked: the end of the list is reached");
                 return 101;
@@ -181,6 +198,16 @@ async fn serve(
     while connections.join_next().await.is_some() {}
     say("stopped");
     0
+}
+
+/// Some programs are well at first.
+async fn turn(backend: &Backend) {
+    let Behaviour { hang_after, unhealthy_after, .. } = backend.behaviour;
+    let Some(after) = hang_after.or(unhealthy_after) else { return std::future::pending().await };
+    sleep(after).await;
+    backend.is_hanging.store(hang_after.is_some(), Ordering::Relaxed);
+    backend.is_ill.store(unhealthy_after.is_some(), Ordering::Relaxed);
+    say("something is wrong from now on");
 }
 
 #[expect(clippy::print_stderr, reason = "a service's log is its standard error")]

@@ -49,7 +49,7 @@ async fn first_release(stage: &mut Stage, address: SocketAddr) -> anyhow::Result
     stage.shell("echo 1.0 > upload/version", fs::write("upload/version", "1.0\n"))?;
     let listen = address.port().to_string();
     let words = ["register", APP, "--listen", &listen, "--release-dir", "upload", "--release-bin", "hello"];
-    let more = ["--start", "{bin} demo-backend {port}", "--health-path", "/healthz"];
+    let more = ["--start", "{bin} demo-backend {port}", "--health-path", "/healthz", "--bake", "1s"];
     stage.dorc(&[&words[..], &more[..]].concat(), exit::DONE).await?;
     stage.ask(address, "1.0", "green").await
 }

@@ -1,14 +1,15 @@
 //! How a wish ended.
 
+use super::api::{self, exit};
 use super::{failure, tally};
-use crate::control::api::{self, exit};
 use crate::model::app::AppName;
 use crate::model::colour::Colour;
 use crate::model::deployment::{Live, Outcome};
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
 
-pub(in crate::control) fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
+/// The answer to a command that asked for it.
+pub fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
     let plain = |exit: u8, message: String| api::Answer {
         exit,
         app: app.to_string(),
