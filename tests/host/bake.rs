@@ -41,9 +41,10 @@ fn deployed_in_vain(host: &TestHost, behaviour: &str, reason: &str) -> (Value, D
     let answer = host.run("dorc deploy web --json");
 
     answer.exits_with(11);
-    let told: Value = serde_json::from_str(answer.stdout_text().lines().last().unwrap()).unwrap();
+    let said = answer.stdout_text();
+    let told: Value = serde_json::from_str(said.lines().last().expect("an answer")).expect("JSON");
     assert_eq!((&told["active"], &told["failed_colour"]), (&"green".into(), &"blue".into()), "{told}");
-    assert!(told["failure"]["reason"].as_str().unwrap().contains(reason), "{told}");
+    assert!(told["failure"]["reason"].to_string().contains(reason), "{told}");
     assert!(told["failure"]["log"].to_string().contains("version two listens"), "{told}");
     assert_eq!(host.sh("curl --silent localhost"), "one");
     let counted = load.wait().json();
@@ -60,14 +61,14 @@ fn deployed_in_vain(host: &TestHost, behaviour: &str, reason: &str) -> (Value, D
     host.run("dorc switch web").exits_with(10);
     let when = |unit: &str, line: &str| -> f64 {
         let line = host.sh(&format!("journalctl -u {unit} -o short-unix | grep '{line}' | tail -1"));
-        line.split(' ').next().unwrap().parse().unwrap()
+        line.split(' ').next().and_then(|time| time.parse().ok()).expect("a time")
     };
     let fact = when("blue-web", "panicked\\|something is wrong");
     (counted, Duration::from_secs_f64(when("dorc", "traffic moved") - fact))
 }
 
 fn failed(counted: &Value) -> u64 {
-    counted["failed"].as_u64().unwrap()
+    counted["failed"].as_u64().expect("a count")
 }
 
 fn a_release_that_crashes_goes_back(plane: &str) {
