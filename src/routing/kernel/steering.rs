@@ -293,13 +293,7 @@ impl Maps {
             sockets: self.sockets.descriptor().as_raw_fd(),
             counts: self.counts.descriptor().as_raw_fd(),
         };
-        bpf::load(&program::instructions(maps), PROGRAM).map_err(|LoadError { error, verifier }| {
-            if verifier.is_empty() {
-                host("the program was not loaded")(error)
-            } else {
-                Unavailable::Host(format!("the kernel refused the program: {verifier} ({error})"))
-            }
-        })
+        load(&program::instructions(maps))
     }
 
     /// What the maps have by now.
@@ -323,6 +317,16 @@ impl Maps {
         let Self { routes, apps, sockets, counts } = self;
         Steering { routes, apps, sockets, counts, _link: link, book: Mutex::new(book) }
     }
+}
+
+fn load(instructions: &[program::Instruction]) -> Result<OwnedFd, Unavailable> {
+    bpf::load(instructions, PROGRAM).map_err(|LoadError { error, verifier }| {
+        if verifier.is_empty() {
+            host("the program was not loaded")(error)
+        } else {
+            Unavailable::Host(format!("the kernel refused the program: {verifier} ({error})"))
+        }
+    })
 }
 
 /// What `apps` has for one app.
@@ -433,6 +437,15 @@ fn remove_pins(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_the_kernel_refuses_is_a_reason_for_the_tcp_plane() {
+        // `exit`, without saying first what is returned.
+        let refused = load(&[0x95]).expect_err("nothing is returned").to_string();
+        let root = rustix::process::geteuid().is_root();
+        let reason = if root { "the kernel refused the program: R0 !read_ok" } else { "the program was not" };
+        assert!(refused.starts_with(reason), "{refused}");
+    }
 
     #[test]
     fn an_entry_is_read_as_it_was_written() {
