@@ -4,6 +4,7 @@
 //! One such job is under way at a time; a newer command ends it.
 
 mod adopt;
+mod hooks;
 mod offer;
 mod perform;
 mod recipe;

@@ -4,4 +4,5 @@ pub mod app;
 pub mod colour;
 pub mod deployment;
 pub mod health;
+pub mod hooks;
 pub mod release;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::model::app::{Service, ServiceId};
 use crate::model::health::Exit;
+use crate::model::hooks::Hook;
 use crate::model::release::ReleaseId;
 
 /// A service that is up, or that its supervisor is about to start again.
@@ -31,6 +32,18 @@ pub struct Exited {
     pub id: ServiceId,
     /// How.
     pub exit: Exit,
+}
+
+/// How many of the last lines of a hook are told.
+const HOOK_LINES: usize = 10;
+
+/// How a hook ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// `None`: with success.
+    pub failure: Option<Exit>,
+    /// The last lines that it wrote, oldest first.
+    pub lines: Vec<String>,
 }
 
 /// A supervisor did not do as it was told.
@@ -66,6 +79,14 @@ pub trait Services: Send + Sync + 'static {
 
     /// Runs the service's reload command, or sends SIGHUP where the program handles it.
     fn reload(&self, service: &Service) -> impl Future<Output = Result<(), ServiceError>> + Send;
+
+    /// Runs a hook beside the service, with its user, sandbox and environment: `service` with the hook's command as
+    /// `start`. Returns when it has ended; what takes longer than `start_timeout` is ended.
+    fn run(
+        &self,
+        hook: Hook,
+        service: &Service,
+    ) -> impl Future<Output = Result<Finished, ServiceError>> + Send;
 
     /// What runs as that service.
     fn running(&self, id: &ServiceId) -> impl Future<Output = Result<Option<Running>, ServiceError>> + Send;

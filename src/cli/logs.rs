@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::control::api;
-use crate::daemon::local;
+use crate::daemon::{local, system};
 use crate::model::app::AppName;
 use crate::model::colour::Colour;
 
@@ -42,11 +42,13 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let mut command = if context.is_local() {
         let mut tail = Command::new("tail");
         tail.arg(if options.follow { "-F" } else { "-q" });
-        tail.args(colours.map(|colour| local::log_file(&context.places, &app, colour)));
+        tail.args(colours.flat_map(|colour| local::log_files(&context.places, &app, colour)));
         tail
     } else {
         let mut journal = Command::new("journalctl");
-        journal.arg("--no-pager").args(colours.flat_map(|colour| ["-u".into(), app.service(colour)]));
+        journal.arg("--no-pager");
+        let units = colours.flat_map(|colour| system::units(&app, colour));
+        journal.args(units.flat_map(|unit| ["-u".to_owned(), unit]));
         if options.follow {
             journal.arg("-f");
         }

@@ -10,6 +10,7 @@ use crate::model::app::{
     ServiceConfig, SwitchConfig,
 };
 use crate::model::colour::ByColour;
+use crate::model::hooks::Hooks;
 
 /// The `Host` header of a health check.
 pub const HOST: &str = "localhost";
@@ -29,6 +30,7 @@ pub fn new_app(name: AppName, listen: Vec<SocketAddr>, release_dir: PathBuf, rel
         deployers: Vec::new(),
         service: service(),
         health: health(),
+        hooks: hooks(),
         switch: switch(),
         release: release(),
     }
@@ -64,6 +66,10 @@ pub(super) fn health() -> HealthConfig {
         successes: 2,
         deadline: Duration::from_secs(60),
     }
+}
+
+pub(super) fn hooks() -> Hooks {
+    Hooks { commands: BTreeMap::new(), deadline: Duration::from_secs(5 * 60) }
 }
 
 pub(super) fn switch() -> SwitchConfig {

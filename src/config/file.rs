@@ -1,6 +1,7 @@
 //! dorc's own app file as it is written.
 
 mod health;
+mod hooks;
 mod service;
 
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub(super) fn read(name: &AppName, document: &Document<'_>, table: &DeTable<'_>)
         deployers: top.get("deployers", deployers).unwrap_or_default(),
         service: service::read(&service),
         health: health::read(&top.section("health")),
+        hooks: hooks::read(&top.section("hooks")),
         switch: switch(&top.section("switch")),
         release: release(&top.section("release")),
     };

@@ -16,6 +16,7 @@ pub static FORMAT: Format = Format(&[
             "deployers",
             "service",
             "health",
+            "hooks",
             "switch",
             "release",
         ],
@@ -37,6 +38,7 @@ pub static FORMAT: Format = Format(&[
     ),
     ("service.ports", &["blue", "green"]),
     ("health", &["path", "host", "command", "interval", "timeout", "successes", "deadline"]),
+    ("hooks", &["prepare", "verify", "switched", "bake", "failed", "deadline"]),
     ("switch", &["promote", "drain", "bake", "hold"]),
     ("release", &["keep", "settle"]),
 ]);

@@ -11,6 +11,7 @@ use crate::model::app::{
     App, Check, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig, SwitchConfig,
 };
 use crate::model::colour::{ByColour, Colour};
+use crate::model::hooks::{Hook, Hooks};
 
 /// The text of an app file for `app`: what differs from the defaults, and the rest as commented hints. It
 /// reads back as the same app. The format has one command for both colours, so of an app whose colours
@@ -33,6 +34,7 @@ pub fn render_new(app: &App) -> String {
     page.either("deployers", deployers, "[\"ci\"]", "users who may upload, switch and roll back this app");
     service(&mut page, &app.service, &default.service);
     health(&mut page, &app.health, &default.health);
+    hooks(&mut page, &app.hooks, &default.hooks);
     switch(&mut page, &app.switch, &default.switch);
     page.section("release");
     let keep = app.release.keep;
@@ -102,6 +104,22 @@ fn health(page: &mut Page, health: &HealthConfig, default: &HealthConfig) {
         "\"60s\"",
         "from start to ready",
     );
+}
+
+fn hooks(page: &mut Page, hooks: &Hooks, default: &Hooks) {
+    page.section("hooks");
+    for hook in Hook::ALL {
+        let (example, comment) = match hook {
+            Hook::Prepare => ("\"{bin} migrate\"", "before a new release is started"),
+            Hook::Verify => ("\"{bin} smoke-test {port}\"", "before a new release can get traffic"),
+            Hook::Switched => ("\"{bin} announce\"", "when it has got the traffic"),
+            Hook::Bake => ("\"{bin} watch {port}\"", "the same, and back if it says no"),
+            Hook::Failed => ("\"{bin} alert\"", "when it failed; $DORC_REASON says why"),
+        };
+        let chosen = hooks.commands.get(&hook).map(|words| command(words));
+        page.either(hook.name(), chosen, example, comment);
+    }
+    page.either("deadline", differs(&hooks.deadline, &default.deadline, duration), "\"5m\"", "for each");
 }
 
 fn switch(page: &mut Page, switch: &SwitchConfig, default: &SwitchConfig) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Daemon, Places, Settings};
 use crate::model::app::{AppName, ServiceId};
 use crate::model::colour::Colour;
+use crate::model::hooks::Hook;
 use crate::services::embedded::Embedded;
 
 /// A daemon of one folder that has taken its app files.
@@ -43,10 +44,12 @@ impl Local {
     }
 }
 
-/// Where the service of that colour is logged by a daemon of these places.
+/// Where the service of that colour, and those of its hooks that have been run, are logged by a daemon of these places.
 #[must_use]
-pub fn log_file(places: &Places, app: &AppName, colour: Colour) -> PathBuf {
-    embedded(places).log_file(&ServiceId { app: app.clone(), colour })
+pub fn log_files(places: &Places, app: &AppName, colour: Colour) -> Vec<PathBuf> {
+    let (embedded, id) = (embedded(places), ServiceId { app: app.clone(), colour });
+    let hooks = Hook::ALL.map(|hook| embedded.hook_log_file(&id, hook));
+    hooks.into_iter().filter(|log| log.exists()).chain([embedded.log_file(&id)]).collect()
 }
 
 fn embedded(places: &Places) -> Embedded {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::{Daemon, Places, Settings, told_to_end};
-use crate::model::app::AppName;
+use crate::model::app::{AppName, ServiceId};
+use crate::model::colour::Colour;
+use crate::model::hooks::Hook;
 use crate::routing::kernel::Kernel;
 use crate::services::systemd::Systemd;
 use crate::services::unit;
@@ -56,6 +58,14 @@ pub async fn uninstall() -> anyhow::Result<bool> {
         Kernel::take_down(&folder).context("the kernel plane could not be taken down")?;
     }
     Ok(stopped)
+}
+
+/// The units that write the logs of a service: its own, and those of its hooks.
+#[must_use]
+pub fn units(app: &AppName, colour: Colour) -> Vec<String> {
+    let id = ServiceId { app: app.clone(), colour };
+    let hooks = Hook::ALL.map(|hook| unit::hook_unit_name(&id, hook));
+    hooks.into_iter().chain([unit::unit_name(&id)]).collect()
 }
 
 /// Deletes what an app that was removed stored in its state directory.

@@ -81,11 +81,16 @@ impl<R: Route, S: Services> World<R, S> {
             Ok(answer) => Ok(answer),
             Err(failure) => {
                 let failure = self.explain(service, question, failure).await;
-                if let Err(error) = self.services.stop(&service.id).await {
-                    tracing::warn!(service = %service.id, %error, "a failed candidate could not be stopped");
-                }
+                self.give_up(&service.id).await;
                 Err(failure)
             }
+        }
+    }
+
+    /// Stops a candidate that failed.
+    pub(super) async fn give_up(&self, id: &ServiceId) {
+        if let Err(error) = self.services.stop(id).await {
+            tracing::warn!(service = %id, %error, "a failed candidate could not be stopped");
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) fn upload(app: &App) -> Upload {
 pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {
     let mut service = app.service.clone();
     service.ports = Some(ports);
-    Recipe { bin: app.release_bin.in_release(), service, check: app.health.check.clone() }
+    let (check, hooks) = (app.health.check.clone(), app.hooks.clone());
+    Recipe { bin: app.release_bin.in_release(), service, check, hooks }
 }
 
 /// The address on which the service of that colour is to listen.
@@ -78,7 +79,7 @@ pub(super) fn check(recipe: &Recipe, colour: Colour, dir: &Path) -> Check {
     }
 }
 
-fn fill(words: &[String], recipe: &Recipe, colour: Colour, dir: &Path) -> Vec<String> {
+pub(super) fn fill(words: &[String], recipe: &Recipe, colour: Colour, dir: &Path) -> Vec<String> {
     let bin = dir.join(&recipe.bin).display().to_string();
     let port = address(recipe, colour).port().to_string();
     words

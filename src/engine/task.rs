@@ -11,11 +11,12 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use super::perform::{Question, World};
 use super::tell::{DORC, Waiter, next_gone};
 use super::vitals::Watch;
-use super::{Message, Parts, Wish, blocking, now, offer, recipe};
+use super::{Message, Parts, Wish, blocking, hooks, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy, Wait};
 use crate::model::health::{Exit, Failure};
+use crate::model::hooks::Hook;
 use crate::model::release::{Release, Verdict};
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::store::Store;
@@ -206,17 +207,24 @@ impl<R: Route, S: Services> Engine<R, S> {
         let question = self.question(&release, live.colour);
         let service = recipe::service(&self.app, &release, live, dir);
         let (world, store) = (self.world.clone(), self.store.clone());
+        let [prepare, verify] = [Hook::Prepare, Hook::Verify].map(|hook| self.hook_of_candidate(hook, live));
         let exits = self.exits.clone();
         let until = now() + self.app.switch.drain.unwrap_or(LEFT_OVER).min(LEFT_OVER);
         self.start_job(async move {
             // Connections that outlived a daemon which died while it drained them.
             world.drain(live.colour, Some(until)).await;
-            let result = match offer::fill_working_dir(store, &service).await {
+            let bring_up = async {
+                offer::fill_working_dir(store, &service).await?;
+                world.run_hook(prepare).await?;
                 // Ends that are told until now were those of the service before.
-                Ok(()) => world.bring_up(&service, &question, exits.subscribe()).await,
-                Err(failure) => Err(failure),
+                let answer = world.bring_up(&service, &question, exits.subscribe()).await?;
+                if let Err(failure) = world.run_hook(verify).await {
+                    world.give_up(&service.id).await;
+                    return Err(failure);
+                }
+                Ok(answer)
             };
-            match result {
+            match bring_up.await {
                 Ok(answer) => Event::Ready(ticket, answer),
                 Err(failure) => Event::NotReady(ticket, failure),
             }
@@ -365,7 +373,7 @@ pub(super) fn policy(app: &App, state: &AppState) -> Policy {
         promote: app.switch.promote,
         drain: app.switch.drain,
         bake: app.switch.bake,
-        deadline: app.health.deadline,
+        deadline: app.health.deadline + hooks::before_traffic(app, state),
         frozen: state.freeze.is_some(),
     }
 }

@@ -79,6 +79,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             Notice::Ready(live, _) => self.pardon(live.release),
             _ => {}
         }
+        self.run_hooks_of(&notice).await;
         // Nobody may be watching.
         let _ = self.world.notices.send(notice);
     }
@@ -148,12 +149,19 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
     }
 
-    /// What a service wrote before it failed with traffic on it is added on the way.
+    /// What a service wrote before it failed with traffic on it is added on the way, unless a hook has told more.
     fn reply(&mut self, reply: oneshot::Sender<Outcome>, mut outcome: Outcome) {
-        let (Outcome::RolledBack { failed, .. } | Outcome::NotRolledBack { failed, .. }) = &outcome else {
-            // Whoever asked may have gone in this moment; so below.
-            let _ = reply.send(outcome);
-            return;
+        let failed = match &outcome {
+            Outcome::RolledBack { failed, failure, .. } | Outcome::NotRolledBack { failed, failure, .. }
+                if failure.log.is_empty() =>
+            {
+                failed
+            }
+            _ => {
+                // Whoever asked may have gone in this moment; so below.
+                let _ = reply.send(outcome);
+                return;
+            }
         };
         let (services, id) = (self.world.services.clone(), self.service_id(failed.colour));
         self.errands.spawn(async move {

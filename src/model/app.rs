@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::colour::{ByColour, Colour};
+use super::hooks::Hooks;
 use super::release::ReleaseId;
 
 /// The longest name an application may have, in characters.
@@ -89,6 +90,8 @@ pub struct App {
     pub service: ServiceConfig,
     /// When a service counts as healthy.
     pub health: HealthConfig,
+    /// What is run at which moment of a deployment.
+    pub hooks: Hooks,
     /// How traffic is moved.
     pub switch: SwitchConfig,
     /// How releases are taken and kept.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::app::{Check, ServiceConfig};
 use super::health::Failure;
+use super::hooks::Hooks;
 
 /// A BLAKE3 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +87,8 @@ pub struct Recipe {
     pub service: ServiceConfig,
     /// What a probe asks.
     pub check: Check,
+    /// What is run at which moment.
+    pub hooks: Hooks,
 }
 
 /// What became of a release.

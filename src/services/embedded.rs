@@ -20,9 +20,10 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Exited, Running, ServiceError, Services};
+use super::{Exited, Finished, HOOK_LINES, Running, ServiceError, Services};
 use crate::model::app::{AppName, Service, ServiceId};
 use crate::model::health::Exit;
+use crate::model::hooks::Hook;
 use log::Mark;
 use settings::Settings;
 use supervise::{Request, Supervised};
@@ -92,6 +93,12 @@ impl Embedded {
         self.app_dir(&id.app).join(format!("{}.log", id.colour))
     }
 
+    /// The log of a hook of a service, in the same way.
+    #[must_use]
+    pub fn hook_log_file(&self, id: &ServiceId, hook: Hook) -> PathBuf {
+        self.app_dir(&id.app).join(format!("{}_{hook}.log", id.colour))
+    }
+
     /// Stops all services, all at the same time.
     pub async fn shutdown(&self) {
         let slots: Vec<_> = lock(&self.slots).drain().map(|(_, slot)| slot).collect();
@@ -132,7 +139,12 @@ impl Slot {
 impl Services for Embedded {
     async fn start(&self, service: &Service) -> Result<(), ServiceError> {
         let slot = Arc::clone(lock(&self.slots).entry(service.id.clone()).or_default());
-        let settings = Settings::prepare(&self.guard_program, self.app_dir(&service.id.app), service);
+        let settings = Settings::prepare(
+            &self.guard_program,
+            self.app_dir(&service.id.app),
+            self.log_file(&service.id),
+            service,
+        );
         let settings = settings.await?;
         let mut turn = slot.turn.lock().await;
         if let Some(task) = turn.as_mut() {
@@ -161,8 +173,9 @@ impl Services for Embedded {
     async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
         self.stop(id).await?;
         lock(&self.slots).remove(id);
-        let log = self.log_file(id);
-        let removed = blocking(move || log::remove(&log)).await;
+        let hooks = Hook::ALL.map(|hook| self.hook_log_file(id, hook));
+        let logs: Vec<PathBuf> = hooks.into_iter().chain([self.log_file(id)]).collect();
+        let removed = blocking(move || logs.iter().try_for_each(|log| log::remove(log))).await;
         removed.map_err(|error| failure(format!("the log of {id} can't be removed: {error}")))
     }
 
@@ -179,6 +192,17 @@ impl Services for Embedded {
             Ok(Err(reason)) => Err(ServiceError::Unsupported(format!("{id} was not reloaded: {reason}"))),
             Err(_) => Err(not_running()),
         }
+    }
+
+    async fn run(&self, hook: Hook, service: &Service) -> Result<Finished, ServiceError> {
+        let (dir, log) = (self.app_dir(&service.id.app), self.hook_log_file(&service.id, hook));
+        let settings = Settings::prepare(&self.guard_program, dir, log.clone(), service).await?;
+        let (path, told) = (log.clone(), format!("the log of the hook {hook}"));
+        let mark = blocking(move || Mark::at_end(&path)).await;
+        let mark = mark.map_err(|error| failure(format!("{told} can't be written: {error}")))?;
+        let failure = supervise::run_to_its_end(settings).await;
+        let lines = blocking(move || log::last_lines(&log, mark, HOOK_LINES)).await.unwrap_or_default();
+        Ok(Finished { failure, lines })
     }
 
     async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {

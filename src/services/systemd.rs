@@ -6,6 +6,7 @@
 mod bus;
 mod control_group;
 mod files;
+mod hooks;
 mod install;
 mod journal;
 mod outcome;
@@ -29,11 +30,13 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::model::app::{AppName, Service, ServiceId};
 use crate::model::colour::{ByColour, Colour};
+use crate::model::hooks::Hook;
 
 use super::unit::{self, Places, STOP_TIMEOUT, unit_name};
-use super::{Exited, Running, ServiceError, Services};
+use super::{Exited, Finished, Running, ServiceError, Services};
 use bus::{Bus, Verb, is_no_such_unit, supervisor};
 use outcome::Outcome;
+use verify::Meant;
 use watch::{Told, Watcher};
 
 /// What systemd may need beyond a timeout that it enforces itself.
@@ -138,7 +141,7 @@ impl Systemd {
         if changed || enabled || self.bus.unit(&name).await?.need_daemon_reload().await? {
             self.bus.manager().await?.reload().await?;
         }
-        verify::verify(&self.bus, service, &self.places).await
+        verify::verify(&self.bus, &Meant::service(service, &self.places)).await
     }
 
     async fn start_job(&self, service: &Service) -> Result<(), ServiceError> {
@@ -234,6 +237,7 @@ impl Systemd {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         let disabled = self.disable(&unit_name(id)).await?;
+        self.forget_hooks(id).await?;
         let (unit_file, env_file) = (self.places.unit_file(id), self.places.env_file(id));
         let deleted = blocking(move || {
             files::remove(&env_file)?;
@@ -300,6 +304,10 @@ impl Services for Systemd {
 
     async fn reload(&self, service: &Service) -> Result<(), ServiceError> {
         self.bus.patiently(|| self.reload_once(service)).await
+    }
+
+    async fn run(&self, hook: Hook, service: &Service) -> Result<Finished, ServiceError> {
+        self.run_hook(hook, service).await
     }
 
     async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {

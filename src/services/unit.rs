@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::app::{AppName, Sandbox, Service, ServiceId};
+use crate::model::hooks::Hook;
 use crate::model::release::ReleaseId;
 
 pub use environment::environment;
@@ -29,6 +30,8 @@ const RELEASE_KEY: &str = "X-Dorc-Release=";
 pub struct Places {
     /// Where unit files are written: `/etc/systemd/system`.
     pub units: PathBuf,
+    /// Where the unit files of hooks are written, which are gone after a boot: `/run/systemd/system`.
+    pub transient_units: PathBuf,
     /// What dorc owns: `/var/lib/dorc`. Services see nothing of it but their own release.
     pub state: PathBuf,
     /// Where systemd keeps the state directories of services: `/var/lib`.
@@ -39,6 +42,7 @@ impl Default for Places {
     fn default() -> Self {
         Self {
             units: "/etc/systemd/system".into(),
+            transient_units: "/run/systemd/system".into(),
             state: "/var/lib/dorc".into(),
             state_directories: "/var/lib".into(),
         }
@@ -57,12 +61,30 @@ impl Places {
     pub fn env_file(&self, id: &ServiceId) -> PathBuf {
         self.state.join("apps").join(id.app.as_str()).join(format!("{}.env", id.colour))
     }
+
+    /// The unit file of a hook of that service.
+    #[must_use]
+    pub fn hook_file(&self, id: &ServiceId, hook: Hook) -> PathBuf {
+        self.transient_units.join(hook_unit_name(id, hook))
+    }
+
+    /// The file with the environment of a hook, for root's eyes only.
+    #[must_use]
+    pub fn hook_env_file(&self, id: &ServiceId, hook: Hook) -> PathBuf {
+        self.env_file(id).with_file_name(format!("{}_{hook}.env", id.colour))
+    }
 }
 
 /// The name of the unit of that service.
 #[must_use]
 pub fn unit_name(id: &ServiceId) -> String {
     format!("{id}.service")
+}
+
+/// The name of the unit of a hook: no app's name has an underscore, so it is no other app's service.
+#[must_use]
+pub fn hook_unit_name(id: &ServiceId, hook: Hook) -> String {
+    format!("{id}_{hook}.service")
 }
 
 /// The dynamic user of an app, the same for both colours.
@@ -101,13 +123,35 @@ pub fn render(service: &Service, places: &Places) -> Result<String, UnitError> {
     let mut text = header(service);
     text += "\n[Service]\n";
     text += &lifecycle(service)?;
-    text += &surroundings(service, places)?;
-    if service.sandbox == Sandbox::Strict {
-        text += "\n";
-        text += sandbox::STRICT;
-        text += &visible_paths(service, places)?;
-    }
+    text += &surroundings(service, places, &service.id.to_string(), &places.env_file(&service.id))?;
     text += "\n[Install]\nWantedBy=multi-user.target\n";
+    Ok(text)
+}
+
+/// Writes the unit file of a hook of `service`, whose `start` is the hook's command.
+///
+/// # Errors
+/// As `render`.
+pub fn render_hook(hook: Hook, service: &Service, places: &Places) -> Result<String, UnitError> {
+    let Service { id, release, .. } = service;
+    let mut text = format!(
+        "# dorc wrote this file for one run of the hook {hook} of {app}, and deletes it after that.
+
+[Unit]
+Description={app}, release {release} ({colour}), hook {hook}
+{RELEASE_KEY}{release}
+
+[Service]
+Type=oneshot
+",
+        app = id.app,
+        colour = id.colour,
+    );
+    push(&mut text, "ExecStart", &command("the hook's command", &service.start)?);
+    push(&mut text, "TimeoutStartSec", &seconds(service.start_timeout));
+    push(&mut text, "TimeoutStopSec", &seconds(STOP_TIMEOUT));
+    text += "KillMode=mixed\nRestart=no\n";
+    text += &surroundings(service, places, &format!("{id}_{hook}"), &places.hook_env_file(id, hook))?;
     Ok(text)
 }
 
@@ -150,12 +194,17 @@ fn lifecycle(service: &Service) -> Result<String, UnitError> {
     Ok(text)
 }
 
-/// Where it runs, as whom, with which environment and limits.
-fn surroundings(service: &Service, places: &Places) -> Result<String, UnitError> {
+/// Where it runs, as whom, with which environment and limits, and how locked up.
+fn surroundings(
+    service: &Service,
+    places: &Places,
+    identifier: &str,
+    env_file: &Path,
+) -> Result<String, UnitError> {
     let app = &service.id.app;
     let mut text = String::new();
     push(&mut text, "WorkingDirectory", &path("the working directory", &service.working_dir)?);
-    push(&mut text, "SyslogIdentifier", &service.id.to_string());
+    push(&mut text, "SyslogIdentifier", identifier);
     match &service.user {
         Some(user) => push(&mut text, "User", user_name(user)?),
         None => {
@@ -171,10 +220,15 @@ fn surroundings(service: &Service, places: &Places) -> Result<String, UnitError>
     if let Some(file) = &service.env_file {
         push(&mut text, "EnvironmentFile", &escape::glob_free("the environment file", file)?);
     }
-    push(&mut text, "EnvironmentFile", &escape::glob_free("dorc's folder", &places.env_file(&service.id))?);
+    push(&mut text, "EnvironmentFile", &escape::glob_free("dorc's folder", env_file)?);
     text += "LimitNOFILE=65536:524288\n";
     if let Some(limit) = &service.memory_max {
         push(&mut text, "MemoryMax", memory(limit)?);
+    }
+    if service.sandbox == Sandbox::Strict {
+        text += "\n";
+        text += sandbox::STRICT;
+        text += &visible_paths(service, places)?;
     }
     Ok(text)
 }

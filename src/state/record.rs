@@ -12,6 +12,7 @@ use crate::model::app::{Check, Sandbox, ServiceConfig};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Live, Saved};
 use crate::model::health::Failure;
+use crate::model::hooks::{self, Hook};
 use crate::model::release::{self, Catalogue};
 
 #[derive(Serialize, Deserialize)]
@@ -86,6 +87,15 @@ pub(super) struct Recipe {
     sandboxed: bool,
     notify: bool,
     check: Probe,
+    /// Left out where there are none, as it was before there could be some: it is a part of what digests are made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hooks: Option<Hooks>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Hooks {
+    commands: BTreeMap<String, Vec<String>>,
+    deadline_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -256,6 +266,28 @@ impl From<&release::Recipe> for Recipe {
                 Check::Http { path, host } => Probe::Http { path, host },
                 Check::Command(words) => Probe::Command(words),
             },
+            hooks: (!recipe.hooks.commands.is_empty()).then(|| Hooks::from(&recipe.hooks)),
+        }
+    }
+}
+
+impl From<&hooks::Hooks> for Hooks {
+    fn from(hooks: &hooks::Hooks) -> Self {
+        let commands = hooks.commands.iter();
+        Self {
+            commands: commands.map(|(hook, words)| (hook.to_string(), words.clone())).collect(),
+            deadline_ms: u64::try_from(hooks.deadline.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl From<Hooks> for hooks::Hooks {
+    fn from(mut record: Hooks) -> Self {
+        // One that only a later dorc knows is not run by this one.
+        let command = |hook: Hook| Some((hook, record.commands.remove(hook.name())?));
+        Self {
+            commands: Hook::ALL.into_iter().filter_map(command).collect(),
+            deadline: Duration::from_millis(record.deadline_ms),
         }
     }
 }
@@ -280,6 +312,7 @@ impl From<Recipe> for release::Recipe {
             Probe::Http { path, host } => Check::Http { path, host },
             Probe::Command(words) => Check::Command(words),
         };
-        Self { bin: record.bin, service, check }
+        let none = Hooks { commands: BTreeMap::new(), deadline_ms: 0 };
+        Self { bin: record.bin, service, check, hooks: record.hooks.unwrap_or(none).into() }
     }
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use dorc::model::app::{AppName, Sandbox, Service, ServiceId};
 use dorc::model::colour::Colour;
+use dorc::model::hooks::Hook;
 use dorc::model::release::{Digest, ReleaseId};
-use dorc::services::{Exited, Running, ServiceError, Services};
+use dorc::services::{Exited, Finished, Running, ServiceError, Services};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,7 +33,8 @@ macro_rules! services_contract {
             stop_and_remove_of_nothing, remove_forgets_it, reload_runs_the_command, reload_sends_sighup_where_handled,
             reload_refuses_where_sighup_would_kill, arguments_arrive_as_they_are, the_environment_arrives_as_it_is,
             the_environment_file_is_read, last_lines_are_of_the_last_start, finds_listening_ports,
-            notify_waits_until_it_is_ready, notify_that_never_gets_ready_fails
+            notify_waits_until_it_is_ready, notify_that_never_gets_ready_fails,
+            a_hook_runs_beside_the_service_and_tells_its_end, a_hook_that_takes_too_long_is_ended
         );
     };
     ($bed:path: $($case:ident),+) => {
@@ -386,6 +388,47 @@ pub async fn last_lines_are_of_the_last_start<S: Services>(services: &S, root: &
     assert_eq!(services.last_lines(&id, 2).await, ["two", "three"]);
     assert!(!services.last_lines(&id, 50).await.contains(&"old".to_owned()));
     services.remove(&id).await.unwrap();
+}
+
+pub async fn a_hook_runs_beside_the_service_and_tells_its_end<S: Services>(services: &S, root: &Path) {
+    let fixture = Fixture::new("case-hook", root);
+    let mut exits = services.exits(&fixture.app);
+    let service = fixture.sleeper(1);
+    services.start(&service).await.unwrap();
+    let before = running(services, &service.id).await;
+    let hook = |script: &str| {
+        let mut hook = service.clone();
+        hook.start = vec!["/bin/sh".into(), "-c".into(), script.into()];
+        hook.env.insert("WORD".into(), "a \"word\" of $1".into());
+        hook
+    };
+
+    let script = "echo $WORD; pwd; test -w $STATE_DIRECTORY && echo state";
+    let finished = services.run(Hook::Prepare, &hook(script)).await.unwrap();
+    let dir = service.dir.to_str().unwrap();
+    assert_eq!(
+        finished,
+        Finished { failure: None, lines: ["a \"word\" of $1", dir, "state"].map(str::to_owned).into() }
+    );
+
+    let finished = services.run(Hook::Prepare, &hook("echo again >&2; exit 3")).await.unwrap();
+    assert_eq!(finished.lines, ["again"], "only what it wrote this time");
+    assert!(finished.failure.is_some_and(|exit| exit.how == "exit status 3"));
+
+    assert_eq!(running(services, &service.id).await, before, "the service is not touched");
+    assert!(exits.try_recv().is_err());
+    services.remove(&service.id).await.unwrap();
+}
+
+pub async fn a_hook_that_takes_too_long_is_ended<S: Services>(services: &S, root: &Path) {
+    let fixture = Fixture::new("case-long-hook", root);
+    let mut hook = fixture.shell(1, "echo begun; sleep 1000");
+    hook.start_timeout = Duration::from_secs(1);
+    let begin = Instant::now();
+    let finished = services.run(Hook::Verify, &hook).await.unwrap();
+    assert!(finished.failure.is_some() && finished.lines == ["begun"], "{finished:?}");
+    assert!(begin.elapsed() < PATIENCE);
+    services.remove(&hook.id).await.unwrap();
 }
 
 const LISTENER: &str = "#!/usr/bin/python3

@@ -375,7 +375,8 @@ async fn an_end_while_the_bus_was_away_is_told_when_it_is_back() {
     systemctl(&["start", "dbus.socket", "dbus.service"]);
     let exited = next(&mut exits).await;
     assert!(exited.exit.how.contains("started it again"), "{exited:?}");
-    assert_eq!(running(bed.services(), &service.id).await.restarts, 2);
+    // Without the bus a start may fail for want of a user, and be tried again.
+    assert!(running(bed.services(), &service.id).await.restarts >= 2);
 
     let third = running(bed.services(), &service.id).await.main_pid.unwrap();
     kill(third);

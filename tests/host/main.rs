@@ -12,6 +12,7 @@ mod drain;
 mod files;
 mod foreign;
 mod harness;
+mod hooks;
 mod hostile;
 mod install;
 mod kernel;

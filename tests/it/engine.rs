@@ -5,6 +5,7 @@ mod bake;
 mod deploy;
 mod drain;
 mod freeze;
+mod hooks;
 mod recover;
 
 use std::fs::{self, Permissions};

@@ -8,6 +8,7 @@ use dorc::model::app::{AppName, Check, Sandbox, ServiceConfig};
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::deployment::{Live, Saved};
 use dorc::model::health::Failure;
+use dorc::model::hooks::{Hook, Hooks};
 use dorc::model::release::{Catalogue, Digest, Recipe, Release, ReleaseId, Verdict};
 use dorc::state::{AppState, Freeze, ReadError, StateDir};
 use proptest::collection::vec;
@@ -43,6 +44,16 @@ fn path() -> impl Strategy<Value = PathBuf> + Clone {
     any::<String>().prop_map(PathBuf::from)
 }
 
+fn hooks() -> impl Strategy<Value = Hooks> {
+    let hook = proptest::sample::select(Hook::ALL.to_vec());
+    let commands = proptest::collection::btree_map(hook, vec(any::<String>(), 1..3), 0..5);
+    (commands, 0..100_000_u64).prop_map(|(commands, millis)| {
+        // Of none it is not kept how long they may take.
+        let deadline = Duration::from_millis(if commands.is_empty() { 0 } else { millis });
+        Hooks { commands, deadline }
+    })
+}
+
 fn recipe() -> impl Strategy<Value = Recipe> {
     let words = || both(vec(any::<String>(), 1..3));
     let check = prop_oneof![
@@ -53,12 +64,12 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let commands = (words(), option::of(words()), option::of(words()), option::of(both(any::<u16>())));
     let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3);
     let places = (env, option::of(path()), option::of(any::<String>()), option::of(both(path())));
-    let rest = (option::of(any::<String>()), any::<bool>(), any::<bool>(), path(), check);
+    let rest = (option::of(any::<String>()), any::<bool>(), any::<bool>(), path(), check, hooks());
     (commands, places, rest).prop_map(
         |(
             (start, reload, stop, ports),
             (env, env_file, user, working_dir),
-            (memory_max, strict, notify, bin, check),
+            (memory_max, strict, notify, bin, check, hooks),
         )| {
             let sandbox = if strict { Sandbox::Strict } else { Sandbox::Off };
             let service = ServiceConfig {
@@ -74,7 +85,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
                 sandbox,
                 notify,
             };
-            Recipe { bin, service, check }
+            Recipe { bin, service, check, hooks }
         },
     )
 }

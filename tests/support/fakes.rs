@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dorc::model::app::{AppName, Service, ServiceId};
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::health::Exit;
+use dorc::model::hooks::Hook;
 use dorc::model::release::ReleaseId;
 use dorc::routing::{Route, Target, Which};
-use dorc::services::{Exited, Running, ServiceError, Services};
+use dorc::services::{Exited, Finished, Running, ServiceError, Services};
 use tokio::sync::mpsc;
 
 /// A route without sockets. Its clones are the same route, so it can outlive an engine.
@@ -214,6 +215,16 @@ impl Services for FakeServices {
     async fn reload(&self, _: &Service) -> Result<(), ServiceError> {
         self.machine().reloads += 1;
         Ok(())
+    }
+
+    async fn run(&self, hook: Hook, service: &Service) -> Result<Finished, ServiceError> {
+        let words = service.start.join(" ");
+        self.machine().calls.push(format!("{hook} {} {} {words}", service.id, service.release));
+        let (failure, line) = match service.start[0].as_str() {
+            "/false" => (Some(Exit { how: "exit status 1".into(), after: None }), "no"),
+            _ => (None, "yes"),
+        };
+        Ok(Finished { failure, lines: vec![line.into()] })
     }
 
     async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {

@@ -31,14 +31,20 @@ impl Settings {
     pub(super) async fn prepare(
         guard_program: &Path,
         dir: PathBuf,
+        log: PathBuf,
         service: &Service,
     ) -> Result<Self, ServiceError> {
         let (guard_program, service) = (guard_program.to_owned(), service.clone());
-        let prepared = blocking(move || Ok(Self::prepare_now(guard_program, &dir, service))).await;
+        let prepared = blocking(move || Ok(Self::prepare_now(guard_program, &dir, log, service))).await;
         prepared.unwrap_or_else(|error| Err(failure(error.to_string())))
     }
 
-    fn prepare_now(guard_program: PathBuf, dir: &Path, service: Service) -> Result<Self, ServiceError> {
+    fn prepare_now(
+        guard_program: PathBuf,
+        dir: &Path,
+        log: PathBuf,
+        service: Service,
+    ) -> Result<Self, ServiceError> {
         let id = &service.id;
         let state = dir.join("state");
         fs::create_dir_all(&state)
@@ -52,7 +58,6 @@ impl Settings {
         if let Some(user) = &service.user {
             tracing::warn!("{id}: service.user = {user:?} is for systemd; here it runs as the user of dorc");
         }
-        let log = dir.join(format!("{}.log", id.colour));
         let notify = service.notify.then(|| notify_name(dir, &service));
         let environment = environment(&service, &state)?;
         Ok(Self { guard_program, log, notify, environment, service })

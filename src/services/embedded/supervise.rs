@@ -29,6 +29,9 @@ const STEADY: Duration = Duration::from_secs(10);
 /// How long a guard may take beyond the grace that it gives; then it is given up.
 const GUARD_LIMIT: Duration = Duration::from_secs(10);
 
+/// How a program ended that has nothing to complain of, as a guard puts it.
+const SUCCESS: &str = "exit status 0";
+
 /// What is asked of the task.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -59,6 +62,37 @@ struct Run {
     told_to_stop: bool,
     end: Option<Exit>,
     reload: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// Runs a program once, for no longer than its start may take; `None`: it ended with success.
+pub(super) async fn run_to_its_end(settings: Settings) -> Option<Exit> {
+    let limit = settings.service.start_timeout;
+    let (requests, received) = mpsc::channel(1);
+    let mut once = Supervised::new(settings, Arc::default(), broadcast::Sender::new(1), received);
+    // That it has started is nobody's news.
+    let (first, _) = oneshot::channel();
+    let mut first = Some(first);
+    let run = once.run_once(&mut first, 0);
+    tokio::pin!(run);
+    let end = tokio::select! {
+        end = &mut run => end,
+        () = sleep(limit) => {
+            // The run takes it, as long as it has not just ended.
+            let _ = requests.send(Request::Stop).await;
+            run.await
+        }
+    };
+    match end {
+        Some(exit) if exit.how == SUCCESS => None,
+        Some(exit) => Some(exit),
+        None => Some(Exit {
+            how: format!(
+                "it was ended after {}, which is all that it may take",
+                humantime::format_duration(limit)
+            ),
+            after: None,
+        }),
+    }
 }
 
 impl Supervised {

@@ -1,20 +1,50 @@
 //! Whether systemd understood a unit file as it was meant.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use zbus::{OwnedVariant, Variant};
 
 use crate::model::app::{Sandbox, Service};
+use crate::model::hooks::Hook;
 use crate::services::ServiceError;
-use crate::services::unit::{Places, unit_name, user_of};
+use crate::services::unit::{Places, hook_unit_name, unit_name, user_of};
 
 use super::bus::{self, Bus, supervisor};
 use super::proxies::ExecCommand;
 
-/// Compares the loaded unit with `service`.
-pub(super) async fn verify(bus: &Bus, service: &Service, places: &Places) -> Result<(), ServiceError> {
-    let name = unit_name(&service.id);
-    let unit = bus.unit(&name).await?;
+/// A unit as it was meant.
+pub(super) struct Meant<'a> {
+    pub(super) service: &'a Service,
+    pub(super) name: String,
+    pub(super) file: PathBuf,
+    kind: &'static str,
+    restart: &'static str,
+}
+
+impl<'a> Meant<'a> {
+    /// That of a service.
+    pub(super) fn service(service: &'a Service, places: &Places) -> Self {
+        Self {
+            service,
+            name: unit_name(&service.id),
+            file: places.unit_file(&service.id),
+            kind: if service.notify { "notify" } else { "exec" },
+            restart: "always",
+        }
+    }
+
+    /// That of a hook.
+    pub(super) fn hook(hook: Hook, service: &'a Service, places: &Places) -> Self {
+        let (name, file) = (hook_unit_name(&service.id, hook), places.hook_file(&service.id, hook));
+        Self { service, name, file, kind: "oneshot", restart: "no" }
+    }
+}
+
+/// Compares the loaded unit with what was meant.
+pub(super) async fn verify(bus: &Bus, meant: &Meant<'_>) -> Result<(), ServiceError> {
+    let Meant { service, name, file, .. } = meant;
+    let unit = bus.unit(name).await?;
     let state = unit.load_state().await?;
     if state != "loaded" {
         let (_, text) = unit.load_error().await?;
@@ -23,21 +53,20 @@ pub(super) async fn verify(bus: &Bus, service: &Service, places: &Places) -> Res
             "{name} could not be loaded ({why}); `systemd-analyze verify {name}` says more"
         )));
     }
-    let written = places.unit_file(&service.id);
     let loaded = unit.fragment_path().await?;
-    if std::path::Path::new(&loaded) != written {
+    if Path::new(&loaded) != file {
         return Err(supervisor(format!(
             "{name} was written to {} but loaded from {loaded}; delete that one, it hides dorc's",
-            written.display()
+            file.display()
         )));
     }
     let drop_ins = unit.drop_in_paths().await?;
     let mut wrong = Vec::new();
-    bus.read(&name, &[bus::SERVICE], |properties| {
+    bus.read(name, &[bus::SERVICE], |properties| {
         start_command(service, properties, &mut wrong);
         // A drop-in is the user's word, and may change all but what is run.
         if drop_ins.is_empty() {
-            setting(service, properties, &mut wrong);
+            setting(meant, properties, &mut wrong);
         }
     })
     .await?;
@@ -67,13 +96,13 @@ fn start_command(service: &Service, properties: &HashMap<String, OwnedVariant>, 
     }
 }
 
-fn setting(service: &Service, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {
-    let kind = if service.notify { "notify" } else { "exec" };
+fn setting(meant: &Meant<'_>, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {
+    let Meant { service, kind, restart, .. } = meant;
     let user = user_of(service);
     let directory = service.working_dir.to_string_lossy();
     let mut meant = vec![
-        ("Type", Variant::from(kind)),
-        ("Restart", "always".into()),
+        ("Type", Variant::from(*kind)),
+        ("Restart", (*restart).into()),
         ("KillMode", "mixed".into()),
         ("User", user.as_str().into()),
         ("DynamicUser", service.user.is_none().into()),

@@ -11,6 +11,7 @@ use dorc::model::app::{
     ServiceConfig, SwitchConfig,
 };
 use dorc::model::colour::{ByColour, Colour};
+use dorc::model::hooks::{Hook, Hooks};
 
 use super::fixtures::valid;
 
@@ -78,6 +79,18 @@ fn every_key_arrives() {
             timeout: Duration::from_secs(1),
             successes: 3,
             deadline: Duration::from_secs(90),
+        },
+        hooks: Hooks {
+            commands: [
+                (Hook::Prepare, vec!["{bin}", "migrate", "--all now"]),
+                (Hook::Verify, vec!["/usr/bin/curl", "--fail", "http://127.0.0.1:{port}/smoke"]),
+                (Hook::Switched, vec!["{bin}", "announce"]),
+                (Hook::Bake, vec!["{bin}", "watch"]),
+                (Hook::Failed, vec!["/bin/sh", "-c", "echo $DORC_REASON"]),
+            ]
+            .map(|(hook, command)| (hook, words(&command)))
+            .into(),
+            deadline: Duration::from_secs(30),
         },
         switch: SwitchConfig {
             promote: Promote::Auto,

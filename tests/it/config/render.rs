@@ -9,6 +9,7 @@ use dorc::model::app::{
     App, AppName, Check, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig, SwitchConfig,
 };
 use dorc::model::colour::ByColour;
+use dorc::model::hooks::{Hook, Hooks};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
@@ -108,6 +109,11 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
         .prop_map(|(promote, drain, bake, hold)| SwitchConfig { promote, drain, bake, hold })
 }
 
+fn hooks() -> impl Strategy<Value = Hooks> {
+    let commands = btree_map(prop::sample::select(Hook::ALL.to_vec()), command(), 0..5);
+    (commands, millis(100..86_400_000)).prop_map(|(commands, deadline)| Hooks { commands, deadline })
+}
+
 fn app() -> impl Strategy<Value = App> {
     let address = prop_oneof![Just("127.0.0.1"), Just("[::1]"), Just("192.0.2.7")];
     let listen = vec(address, 1..4).prop_map(|hosts| {
@@ -120,19 +126,22 @@ fn app() -> impl Strategy<Value = App> {
         path().prop_map(|path| ReleaseBin::Outside(path.join("bin"))),
     ];
     let deployers = prop::collection::btree_set("[a-z]{1,4}", 0..3).prop_map(Vec::from_iter);
-    (listen, plane, bin, deployers, service(), health(), switch(), (1_usize..100, millis(10..600_000)))
-        .prop_map(|(listen, plane, bin, deployers, service, health, switch, (keep, settle))| {
+    let rest = (hooks(), 1_usize..100, millis(10..600_000));
+    (listen, plane, bin, deployers, service(), health(), switch(), rest).prop_map(
+        |(listen, plane, bin, deployers, service, health, switch, (hooks, keep, settle))| {
             let mut app =
                 config::new_app(AppName::new("web").unwrap(), listen, "/upload/\"a\" dir".into(), bin);
             app.plane = plane;
             app.deployers = deployers;
             app.service = service;
             app.health = health;
+            app.hooks = hooks;
             app.switch = switch;
             app.release.keep = keep;
             app.release.settle = settle;
             app
-        })
+        },
+    )
 }
 
 proptest! {
