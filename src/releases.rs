@@ -5,6 +5,7 @@ mod copy;
 pub mod intake;
 mod lease;
 mod listing;
+mod signed;
 pub mod store;
 pub mod upload;
 pub mod watch;

@@ -82,5 +82,5 @@ pub(super) fn switch() -> SwitchConfig {
 }
 
 pub(super) fn release() -> ReleaseConfig {
-    ReleaseConfig { keep: 5, settle: Duration::from_secs(1) }
+    ReleaseConfig { keep: 5, settle: Duration::from_secs(1), signed_by: Vec::new() }
 }

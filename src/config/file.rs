@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use minisign_verify::PublicKey;
 use toml::de::{DeTable, DeValue};
 
 use super::checks;
@@ -116,5 +117,19 @@ fn release(section: &Section<'_, '_>) -> ReleaseConfig {
         settle: section
             .get("settle", |value| values::duration(value, 10 * MILLISECOND..=10 * MINUTE))
             .unwrap_or(default.settle),
+        signed_by: section
+            .get("signed_by", |value| values::list(value, "minisign keys", minisign_key))
+            .unwrap_or(default.signed_by),
+    }
+}
+
+fn minisign_key(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let key = values::text(value)?;
+    match PublicKey::from_base64(&key) {
+        Ok(_) => Ok(key),
+        Err(_) => Err(Wrong::new(
+            format!("{} is not a minisign key", values::shown(&key)),
+            "write the second line of minisign.pub, which begins with RW",
+        )),
     }
 }

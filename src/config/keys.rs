@@ -40,7 +40,7 @@ pub static FORMAT: Format = Format(&[
     ("health", &["path", "host", "command", "interval", "timeout", "successes", "deadline"]),
     ("hooks", &["prepare", "verify", "switched", "bake", "failed", "deadline"]),
     ("switch", &["promote", "drain", "bake", "hold"]),
-    ("release", &["keep", "settle"]),
+    ("release", &["keep", "settle", "signed_by"]),
 ]);
 
 const SEED_SERVICE: &[&str] = &["qualified_name", "working_dir", "port", "on_start", "on_reload", "on_stop"];

@@ -46,6 +46,9 @@ pub fn render_new(app: &App) -> String {
     );
     let settle = differs(&app.release.settle, &default.release.settle, duration);
     page.either("settle", settle, "\"1s\"", "quiet time before an upload counts as finished");
+    let keys = app.release.signed_by.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ");
+    let keys = Some(format!("[{keys}]")).filter(|_| !app.release.signed_by.is_empty());
+    page.either("signed_by", keys, "[]", "minisign keys, if each file has to be signed");
     page.0
 }
 

@@ -20,6 +20,7 @@ pub(super) fn upload(app: &App) -> Upload {
     Upload {
         dir: app.release_dir.clone(),
         bin: app.release_bin.clone(),
+        signed_by: app.release.signed_by.clone(),
         is_started: Colour::BOTH.into_iter().any(|colour| starts(&app.service.start[colour])),
     }
 }

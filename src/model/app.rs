@@ -230,6 +230,8 @@ pub struct ReleaseConfig {
     pub keep: usize,
     /// The quiet time before an upload counts as finished.
     pub settle: Duration,
+    /// The minisign keys, in base64, of which one has to have signed each file; none: nothing has to be signed.
+    pub signed_by: Vec<String>,
 }
 
 /// The identity of a service: an app's name and a colour.

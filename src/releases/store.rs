@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::copy::{Copy, mode};
 use super::listing::Listing;
 use super::upload::{Limits, TakeError, Upload};
-use super::{whole, working_dir};
+use super::{signed, whole, working_dir};
 use crate::model::release::{Digest, ReleaseId};
 
 /// Up to how many files are written to the disk one by one; beyond, the whole file system is at once.
@@ -62,6 +62,7 @@ impl Store {
             return Err(TakeError::Changed);
         }
         whole::check(&hidden.0, upload)?;
+        signed::check(&hidden.0, &upload.signed_by)?;
         let files = listing.files().count() as u64;
         Ok(Taken { digest, files, bytes: listing.bytes, fingerprint, hidden })
     }

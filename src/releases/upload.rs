@@ -15,6 +15,8 @@ pub struct Upload {
     pub bin: ReleaseBin,
     /// Whether it is started itself. If not, another program reads it, so it may be a JAR or a script without `#!`.
     pub is_started: bool,
+    /// The minisign keys of which one has to have signed each file; none: nothing has to be signed.
+    pub signed_by: Vec<String>,
 }
 
 impl Upload {

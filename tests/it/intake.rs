@@ -40,7 +40,7 @@ impl Place {
     }
 
     fn of(root: TempDir, dir: &str, bin: ReleaseBin, known: Option<String>) -> Self {
-        let upload = Upload { dir: root.path().join(dir), bin, is_started: true };
+        let upload = Upload { dir: root.path().join(dir), bin, is_started: true, signed_by: Vec::new() };
         let store = Arc::new(Store::open(&root.path().join("releases")).unwrap());
         let (intake, seen) =
             Intake::start(Arc::clone(&store), upload.clone(), SETTLE, Limits::default(), known).unwrap();

@@ -2,6 +2,7 @@
 
 mod published;
 mod refused;
+mod signed;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -38,7 +39,8 @@ impl Place {
         let dir = root.path().join("upload");
         fs::create_dir(&dir).unwrap();
         let store = Store::open(&root.path().join("state/apps/web/releases")).unwrap();
-        let upload = Upload { dir, bin: ReleaseBin::Inside("web".into()), is_started: true };
+        let bin = ReleaseBin::Inside("web".into());
+        let upload = Upload { dir, bin, is_started: true, signed_by: Vec::new() };
         Self { upload, store, root }
     }
 

@@ -40,6 +40,21 @@ fn three_keys_are_enough() {
     assert_eq!(loaded.notes, []);
 }
 
+fn every_hook() -> Hooks {
+    Hooks {
+        commands: [
+            (Hook::Prepare, vec!["{bin}", "migrate", "--all now"]),
+            (Hook::Verify, vec!["/usr/bin/curl", "--fail", "http://127.0.0.1:{port}/smoke"]),
+            (Hook::Switched, vec!["{bin}", "announce"]),
+            (Hook::Bake, vec!["{bin}", "watch"]),
+            (Hook::Failed, vec!["/bin/sh", "-c", "echo $DORC_REASON"]),
+        ]
+        .map(|(hook, command)| (hook, words(&command)))
+        .into(),
+        deadline: Duration::from_secs(30),
+    }
+}
+
 #[test]
 fn every_key_arrives() {
     let expected = App {
@@ -80,25 +95,18 @@ fn every_key_arrives() {
             successes: 3,
             deadline: Duration::from_secs(90),
         },
-        hooks: Hooks {
-            commands: [
-                (Hook::Prepare, vec!["{bin}", "migrate", "--all now"]),
-                (Hook::Verify, vec!["/usr/bin/curl", "--fail", "http://127.0.0.1:{port}/smoke"]),
-                (Hook::Switched, vec!["{bin}", "announce"]),
-                (Hook::Bake, vec!["{bin}", "watch"]),
-                (Hook::Failed, vec!["/bin/sh", "-c", "echo $DORC_REASON"]),
-            ]
-            .map(|(hook, command)| (hook, words(&command)))
-            .into(),
-            deadline: Duration::from_secs(30),
-        },
+        hooks: every_hook(),
         switch: SwitchConfig {
             promote: Promote::Auto,
             drain: None,
             bake: Duration::ZERO,
             hold: Duration::from_secs(5),
         },
-        release: ReleaseConfig { keep: 9, settle: Duration::from_secs(2) },
+        release: ReleaseConfig {
+            keep: 9,
+            settle: Duration::from_secs(2),
+            signed_by: words(&["RWRH9WM3RWHN3vn+wfSTU/sCjUBUvTQ4C6SIFdLJikSl4ZTNhdolG5aW"]),
+        },
     };
     assert_eq!(valid("everything").app, expected);
 }
