@@ -15,6 +15,7 @@ mod harness;
 mod hooks;
 mod hostile;
 mod install;
+mod jobs;
 mod kernel;
 mod kernel_programs;
 mod killed;
