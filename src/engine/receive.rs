@@ -72,8 +72,12 @@ pub struct Receiving {
 
 impl Handle {
     /// How many bytes of the upload with that digest are here already.
-    pub async fn received(&self, digest: Digest) -> u64 {
-        self.receiver.received(digest).await
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn received(&self, digest: Digest) -> Result<u64, Ended> {
+        let expected = self.ask(Message::Expected).await?;
+        Ok(self.receiver.received(&expected, digest).await)
     }
 
     /// Begins to receive the upload with that digest, or goes on with it at `offset`.

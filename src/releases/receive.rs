@@ -87,9 +87,9 @@ impl Receiver {
     }
 
     /// How much of the stream `digest` is here already.
-    pub async fn received(&self, digest: Digest) -> u64 {
+    pub async fn received(&self, upload: &Upload, digest: Digest) -> u64 {
         match timeout(TURN, self.slot.lock()).await {
-            Ok(slot) => slot.as_ref().filter(|it| it.digest == digest).map_or(0, |it| it.received),
+            Ok(slot) => received(&slot, upload, digest),
             Err(_) => 0,
         }
     }
@@ -101,10 +101,7 @@ impl Receiver {
     pub async fn begin(&self, upload: Upload, digest: Digest, offset: u64) -> Result<Session, ReceiveError> {
         let slot = timeout(TURN, Arc::clone(&self.slot).lock_owned()).await;
         let mut slot = slot.map_err(|_| ReceiveError::Busy)?;
-        let received = slot
-            .as_ref()
-            .filter(|stream| stream.digest == digest && stream.upload == upload)
-            .map_or(0, |stream| stream.received);
+        let received = received(&slot, &upload, digest);
         if offset == 0 {
             *slot = Some(self.start(upload, digest).map_err(ReceiveError::Host)?);
         } else if offset != received {
@@ -141,6 +138,12 @@ impl Receiver {
         let touched = Instant::now();
         Ok(Stream { digest, upload, received: 0, touched, parts, taken, thread, _patience: patience })
     }
+}
+
+/// How much there is of that stream; nothing of one that was to be something else, by an app file that has changed.
+fn received(slot: &Option<Stream>, upload: &Upload, digest: Digest) -> u64 {
+    let same = slot.as_ref().filter(|stream| stream.digest == digest && stream.upload == *upload);
+    same.map_or(0, |stream| stream.received)
 }
 
 /// Forgets the stream `digest` once nobody has gone on with it for long.

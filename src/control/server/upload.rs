@@ -23,9 +23,10 @@ const UNWANTED: Duration = Duration::from_secs(60);
 /// How much of an upload is here.
 pub(super) async fn received<A: Apps>(apps: &A, app: &str, digest: &str) -> Response<Body> {
     let Some(handle) = loaded(apps, app) else { return not_loaded(app) };
-    match digest.parse() {
-        Ok(digest) => json(&Received { received: handle.received(digest).await }),
-        Err(()) => no_digest(digest),
+    let Ok(digest) = digest.parse() else { return no_digest(digest) };
+    match handle.received(digest).await {
+        Ok(received) => json(&Received { received }),
+        Err(ended) => error(StatusCode::NOT_FOUND, ended.to_string()),
     }
 }
 
