@@ -116,7 +116,7 @@ async fn stream(
     let (source, digest, bytes) = measured.await??;
     let place = api::upload::path(app, digest);
     let api::upload::Received { received } = context.client.get(&place).await?;
-    let (parts, sent) = (mpsc::channel(PARTS), Arc::new(AtomicU64::new(0)));
+    let (parts, sent) = (mpsc::channel(PARTS), Arc::new(AtomicU64::new(received)));
     let feed = Feed { skip: received, sent: Arc::clone(&sent), parts: parts.0 };
     let feeding = tokio::task::spawn_blocking(move || source.write(feed));
     let (events, mut told) = mpsc::channel(PARTS);
@@ -157,8 +157,8 @@ impl Write for Feed {
         if skipped < bytes.len() {
             let part = Bytes::copy_from_slice(&bytes[skipped..]);
             self.parts.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe)?;
+            self.sent.fetch_add((bytes.len() - skipped) as u64, Ordering::Relaxed);
         }
-        self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes.len())
     }
 

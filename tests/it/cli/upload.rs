@@ -183,7 +183,7 @@ fn one_that_was_killed_goes_on_where_it_stopped() {
     eventually("all of it is there", || (folder.received(&digest) == 30_000_000).then_some(()));
     let mut other = folder.command(&["upload", "web", archive.to_str().unwrap(), "--json"]);
     let said = String::from_utf8(other.output().unwrap().stdout).unwrap();
-    assert!(said.contains("\"exit\":0") && !said.contains("\"sent\":0,"), "{said}");
+    assert!(said.contains("\"exit\":0") && said.contains("\"sent\":30000000,"), "{said}");
     folder.exits(0, &["switch", "web"]);
     assert_eq!(folder.answer(), "2");
     assert_eq!(folder.debris(), Vec::<String>::new());
@@ -193,15 +193,20 @@ fn one_that_was_killed_goes_on_where_it_stopped() {
 fn a_daemon_that_was_killed_leaves_no_debris_and_takes_it_again() {
     let mut folder = Folder::live();
     let build = folder.build("2", "ok", true);
-    let stream = folder.begin(&"0".repeat(64), &fs::read(folder.tar("3", "", ".tar")).unwrap());
-    eventually("something of it is there", || (!folder.debris().is_empty()).then_some(()));
+    File::options().write(true).open(build.join("assets/large")).unwrap().set_len(256 << 20).unwrap();
+    let mut command = folder.command(&["upload", "web", build.to_str().unwrap()]);
+    let client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("some of it is there", || (!folder.debris().is_empty()).then_some(()));
     let mut up = folder.up.take().unwrap();
     kill_process(Pid::from_child(&up), Signal::KILL).unwrap();
     up.wait().unwrap();
+    let said = client.wait_with_output().unwrap();
+    let reason = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("the daemon did not answer to the end"), "{reason}");
     assert!(!folder.debris().is_empty());
-    assert_eq!(folder.uploads(15, &build).exit, 15);
+    folder.uploads(15, &build);
     folder.start();
-    drop(stream);
     assert_eq!(folder.debris(), Vec::<String>::new());
     folder.uploads(0, &build);
     folder.exits(0, &["switch", "web"]);
