@@ -26,6 +26,7 @@ mod thaw;
 mod uninstall;
 mod up;
 mod update;
+mod upload;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -85,6 +86,8 @@ enum Ask {
     Remove(remove::Options),
     /// Move the traffic to the other service; again is the way back
     Switch(switch::Options),
+    /// Hand a release over in one piece; it comes up in the inactive colour
+    Upload(upload::Options),
     /// Bring a release into service and see it prove itself: one command, one exit code
     Deploy(deploy::Options),
     /// Make the last good release active again
@@ -193,6 +196,7 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
         Ask::Update(options) => update::run(context, options).await,
         Ask::Remove(options) => remove::run(context, options).await,
         Ask::Switch(options) => switch::run(context, options).await,
+        Ask::Upload(options) => upload::run(context, options).await,
         Ask::Deploy(options) => deploy::run(context, options).await,
         Ask::Rollback(options) => rollback::run(context, options).await,
         Ask::Freeze(options) => freeze::run(context, options).await,

@@ -7,6 +7,7 @@ mod adopt;
 mod hooks;
 mod offer;
 mod perform;
+pub mod receive;
 mod recipe;
 mod recover;
 mod requests;
@@ -26,8 +27,10 @@ use crate::model::app::{App, AppName};
 use crate::model::colour::ByColour;
 use crate::model::deployment::{Deployment, Notice, Outcome, Wait};
 use crate::model::health::Probe;
-use crate::model::release::Catalogue;
+use crate::model::release::{Catalogue, Label};
+use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
+use crate::releases::upload::{Limits, Upload};
 use crate::routing::Route;
 use crate::services::{Running, Services};
 use crate::state::{AppState, Freeze, StateDir};
@@ -72,6 +75,8 @@ pub enum Wish {
         release: Option<String>,
         /// Only ready.
         prepare: bool,
+        /// What to call it from now on.
+        label: Option<Label>,
     },
 }
 
@@ -103,6 +108,8 @@ enum Message {
     Freeze { why: Option<String>, who: String, reply: oneshot::Sender<Result<String, String>> },
     Reload { who: String, reply: oneshot::Sender<Result<String, String>> },
     View(oneshot::Sender<View>),
+    Expected(oneshot::Sender<Upload>),
+    Received(Box<receive::Received>),
     Update { app: Box<App>, who: String, reply: oneshot::Sender<Result<String, String>> },
     Remove { purge: bool, reply: oneshot::Sender<Result<(), String>> },
     End(oneshot::Sender<()>),
@@ -114,6 +121,7 @@ pub struct Handle {
     name: AppName,
     messages: mpsc::Sender<Message>,
     notices: broadcast::Sender<Notice>,
+    receiver: Arc<Receiver>,
 }
 
 /// The engine has ended, so the app is not loaded any more.
@@ -132,8 +140,10 @@ impl Handle {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (notices, _) = broadcast::channel(QUEUE);
         let name = parts.app.name.clone();
-        let handle = Self { name, messages, notices: notices.clone() };
-        let engine = task::Engine::new(parts, Arc::new(store), notices);
+        let store = Arc::new(store);
+        let receiver = Arc::new(Receiver::new(store.clone(), Limits::default()));
+        let handle = Self { name, messages, notices: notices.clone(), receiver: receiver.clone() };
+        let engine = task::Engine::new(parts, store, receiver, notices);
         tokio::spawn(engine.run(inbox));
         Ok(handle)
     }

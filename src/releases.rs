@@ -2,9 +2,11 @@
 
 mod beneath;
 mod copy;
+mod digest;
 pub mod intake;
 mod lease;
 mod listing;
+pub mod receive;
 mod signed;
 pub mod store;
 pub mod upload;

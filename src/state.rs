@@ -32,8 +32,10 @@ pub struct AppState {
     pub saved: Saved,
     /// The ports of the services, where dorc chose them.
     pub ports: Option<ByColour<u16>>,
-    /// The stat data of the last upload that was dealt with.
+    /// The stat data of the last upload through the release directory that was dealt with.
     pub fingerprint: Option<String>,
+    /// The files that it had.
+    pub in_directory: Option<Digest>,
     /// Why nothing new is taken into service.
     pub freeze: Option<Freeze>,
 }

@@ -1,27 +1,54 @@
 //! `dorc deploy`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Change, Context, send, switch};
-use crate::control::api;
+use super::upload::{self, Called};
+use super::{Change, Context, fail, install, say, send, switch};
+use crate::control::api::{self, exit};
 
 /// Options of `dorc deploy`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The app
     app: String,
-    /// Bring back this release of the store instead of the newest
-    #[arg(long, value_name = "RELEASE")]
+    /// Upload this first, as dorc upload does [default: the newest release is deployed]
+    path: Option<PathBuf>,
+    /// Bring back this release of the store instead
+    #[arg(long, value_name = "RELEASE", conflicts_with = "path")]
     release: Option<String>,
+    #[command(flatten)]
+    called: Called,
     #[command(flatten)]
     change: Change,
 }
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
-    let Options { app, release, change } = options;
-    let body = api::to_json(&api::Deploy { release, prepare: false, no_wait: change.no_wait });
+    let Options { app, path, mut release, called, change } = options;
+    called.check()?;
+    if let Some(path) = path {
+        refuse_frozen(context, &app).await?;
+        let uploaded = upload::upload(context, &app, &path, &called, &change).await?;
+        if uploaded.exit != exit::DONE {
+            say::answer(&uploaded, change.json);
+            return Ok(ExitCode::from(uploaded.exit));
+        }
+        release = uploaded.release;
+    }
+    let body = api::Deploy { release, prepare: false, label: called.label, no_wait: change.no_wait };
+    let body = api::to_json(&body);
     let answer = send::send(context, &app, "deploy", body, &change).await?;
     Ok(switch::moved(&answer, change.json))
+}
+
+/// What is frozen is not uploaded just to be refused then.
+async fn refuse_frozen(context: &Context, app: &str) -> anyhow::Result<()> {
+    install::ensure_daemon(context).await?;
+    let status: api::Status = context.client.get(&format!("/v1/apps/{app}")).await?;
+    match status.apps.into_iter().find_map(|app| app.frozen) {
+        Some(why) => Err(fail(exit::BUSY, format!("{app}: {why}; when that is over: dorc thaw {app}"))),
+        None => Ok(()),
+    }
 }

@@ -41,10 +41,10 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
             (Some(from), Some(to)) => format!("{from} → {to}"),
             (from, to) => from.or(to).unwrap_or_default(),
         };
-        [entry.when, app, entry.who, entry.what, way, entry.result]
+        [entry.when, app, entry.who, entry.what, way, entry.label.unwrap_or_default(), entry.result]
             .map(|text| (say::plain(&text), say::plain(&text)))
             .to_vec()
     });
-    status::print_table(&["WHEN", "APP", "WHO", "WHAT", "", "RESULT"], rows.collect());
+    status::print_table(&["WHEN", "APP", "WHO", "WHAT", "", "LABEL", "RESULT"], rows.collect());
     Ok(ExitCode::SUCCESS)
 }

@@ -34,20 +34,18 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
             "failed" => Style::Red.paint(&release.state),
             _ => release.state.clone(),
         };
+        let size = say::size(release.files, release.bytes);
+        let label = release.label.clone().unwrap_or_default();
         let reason = release.failure.as_ref().map(|failure| say::plain(&failure.reason)).unwrap_or_default();
         vec![
             (release.release.clone(), release.release.clone()),
             (release.state.clone(), state),
             (release.taken.clone(), release.taken.clone()),
-            (size(release), size(release)),
+            (size.clone(), size),
+            (label.clone(), label),
             (reason.clone(), reason),
         ]
     });
-    status::print_table(&["RELEASE", "STATE", "TAKEN", "SIZE", "REASON"], rows.collect());
+    status::print_table(&["RELEASE", "STATE", "TAKEN", "SIZE", "LABEL", "REASON"], rows.collect());
     Ok(ExitCode::SUCCESS)
-}
-
-fn size(release: &api::ReleaseStatus) -> String {
-    let files = usize::try_from(release.files).unwrap_or(usize::MAX);
-    format!("{}, {}", indicatif::DecimalBytes(release.bytes), say::count(files, "file"))
 }

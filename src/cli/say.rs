@@ -4,13 +4,16 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::control::api;
 use crate::model::colour::Colour;
 
 /// The width to which the left part of a step is padded.
 const LEFT: usize = 30;
+
+/// How an upload is shown on a terminal.
+const BAR: &str = " uploading {bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}";
 
 /// What was said since [`keep`]; `None` where it is printed.
 static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
@@ -145,10 +148,17 @@ impl Steps {
 
     /// Tells one event.
     pub(super) fn event(&mut self, event: &api::Event) {
+        if let api::Event::Uploading { sent, bytes } = event {
+            return self.uploading(*sent, *bytes);
+        }
         if self.json {
             return line(&api::to_json(event));
         }
         match event {
+            api::Event::Uploading { .. } => {}
+            api::Event::Uploaded { release, files, bytes } => {
+                self.finished(&format!("{release} is uploaded"), &size(*files, *bytes));
+            }
             api::Event::Waiting { what } => self.under_way("waiting for the upload", &plain(what)),
             api::Event::Trying { colour, release } => {
                 self.under_way(&format!("{colour} {release}"), "is coming up");
@@ -193,6 +203,28 @@ impl Steps {
         }
     }
 
+    /// On a terminal a bar; elsewhere it is told at each quarter.
+    fn uploading(&mut self, sent: u64, bytes: u64) {
+        let bytes = bytes.max(1);
+        if is_seen() && !self.json {
+            let bar = self.moving.get_or_insert_with(|| {
+                let bar = ProgressBar::new(bytes);
+                if let Ok(style) = ProgressStyle::with_template(BAR) {
+                    bar.set_style(style);
+                }
+                bar
+            });
+            return bar.set_position(sent);
+        }
+        let quarter = format!("{} % of {}", sent.saturating_mul(4) / bytes * 25, DecimalBytes(bytes));
+        if !self.json {
+            self.under_way("uploading", &quarter);
+        } else if self.last != quarter {
+            line(&api::to_json(&api::Event::Uploading { sent, bytes }));
+            self.last = quarter;
+        }
+    }
+
     fn finished(&mut self, what: &str, detail: &str) {
         self.clear();
         done(what, detail);
@@ -229,6 +261,11 @@ impl Steps {
 /// `1 connection`, `2 connections`.
 pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `14.20 MB, 3 files`.
+pub(super) fn size(files: u64, bytes: u64) -> String {
+    format!("{}, {}", DecimalBytes(bytes), count(usize::try_from(files).unwrap_or(usize::MAX), "file"))
 }
 
 fn closed(tally: &api::Tally) -> String {

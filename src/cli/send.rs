@@ -57,12 +57,21 @@ async fn post(
             steps.event(&event);
         }
     });
-    let answered = match change.timeout {
-        Some(limit) => tokio::time::timeout(limit, posted).await.map_err(|_| timed_out(app, limit)),
-        None => Ok(posted.await),
-    };
+    let answered = within(app, change, posted).await;
     steps.clear();
     answered
+}
+
+/// Waits no longer than the user wants to.
+pub(super) async fn within<T>(
+    app: &str,
+    change: &Change,
+    what: impl Future<Output = T>,
+) -> anyhow::Result<T> {
+    match change.timeout {
+        Some(limit) => tokio::time::timeout(limit, what).await.map_err(|_| timed_out(app, limit)),
+        None => Ok(what.await),
+    }
 }
 
 fn timed_out(app: &str, limit: Duration) -> anyhow::Error {

@@ -136,7 +136,8 @@ fn one(app: &api::AppStatus) {
 
 fn service_line(label: &str, service: &api::ServiceStatus) {
     let (_, cell) = service_cell(service);
-    let mut details = vec![format!("port {}", service.port)];
+    let mut details: Vec<String> = service.label.iter().cloned().collect();
+    details.push(format!("port {}", service.port));
     if let Some(pid) = service.pid {
         details.push(format!("pid {pid}"));
     }

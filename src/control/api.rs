@@ -1,6 +1,7 @@
 //! What goes over the control socket, and what `--json` prints.
 
 pub mod demo;
+pub mod upload;
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,9 @@ pub struct Deploy {
     /// Only make it ready for a switch.
     #[serde(default)]
     pub prepare: bool,
+    /// What to call it from now on.
+    #[serde(default)]
+    pub label: Option<String>,
     /// As in [`Switch`].
     #[serde(default)]
     pub no_wait: bool,
@@ -99,6 +103,22 @@ pub enum Event {
     Waiting {
         /// What.
         what: String,
+    },
+    /// An upload is being sent.
+    Uploading {
+        /// How many bytes are there.
+        sent: u64,
+        /// Of how many.
+        bytes: u64,
+    },
+    /// An upload is a release of the store.
+    Uploaded {
+        /// Which.
+        release: String,
+        /// How many files it has.
+        files: u64,
+        /// How large they are, in bytes.
+        bytes: u64,
     },
     /// A release is being started.
     Trying {
@@ -235,9 +255,12 @@ pub struct Answer {
     /// The active colour afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
-    /// The active release afterwards.
+    /// The active release afterwards; of an upload, what it became.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// What the user calls that release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The colour that was active before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -293,6 +316,8 @@ pub struct AppStatus {
     pub plane_reason: Option<String>,
     /// Where uploads go.
     pub release_dir: String,
+    /// The release binary's path inside a release.
+    pub release_bin: String,
     /// The active colour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
@@ -354,6 +379,9 @@ pub struct ServiceStatus {
     /// Its release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// What the user calls that release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Its port on 127.0.0.1.
     pub port: u16,
     /// Connections that it has through dorc.
@@ -400,6 +428,9 @@ pub struct ReleaseStatus {
     pub files: u64,
     /// How large they are, in bytes.
     pub bytes: u64,
+    /// What the user calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// `active`, `ready`, `good`, `failed` or `untried`.
     pub state: String,
     /// When it last became active.
@@ -447,6 +478,7 @@ impl<T: for<'a> Deserialize<'a>> FromJson for T {}
 pub trait Document: Serialize {}
 
 impl Document for Status {}
+impl Document for upload::Received {}
 impl Document for Vec<ReleaseStatus> {}
 impl Document for Vec<Entry> {}
 

@@ -1,10 +1,14 @@
 //! The client: one connection a request.
 
+mod upload;
+
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -68,16 +72,9 @@ impl Client {
         &self,
         path: &str,
         body: String,
-        mut event: impl FnMut(api::Event),
+        event: impl FnMut(api::Event),
     ) -> Result<api::Answer, ClientError> {
-        let mut lines = self.lines("POST", path, body).await?;
-        while let Some(line) = lines.next().await? {
-            match api::from_json(&line).map_err(ClientError::Broken)? {
-                api::Event::Answer(answer) => return Ok(*answer),
-                other => event(other),
-            }
-        }
-        Err(ClientError::Broken("it went away".into()))
+        self.lines("POST", path, body).await?.answer(event).await
     }
 
     /// The lines of a response as they come.
@@ -89,6 +86,14 @@ impl Client {
     }
 
     async fn send(&self, method: &str, path: &str, body: String) -> Result<Response<Incoming>, ClientError> {
+        let request = Request::builder().method(method).uri(path).body(Full::new(Bytes::from(body)));
+        self.ask(request.map_err(|error| cannot_ask(path, &error))?).await
+    }
+
+    async fn ask<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ClientError::NotPermitted(self.socket.clone()),
             _ => ClientError::NoDaemon(self.socket.clone()),
@@ -98,12 +103,7 @@ impl Client {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends with the response, whose reader sees what goes wrong.
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "dorc")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| ClientError::Refused(format!("{path} can't be asked for: {error}")))?;
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static("dorc"));
         let response = sender.send_request(request).await.map_err(broken)?;
         if response.status().is_success() {
             return Ok(response);
@@ -114,6 +114,10 @@ impl Client {
             Err(_) => String::from_utf8_lossy(&body).into_owned(),
         }))
     }
+}
+
+fn cannot_ask(path: &str, error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Refused(format!("{path} can't be asked for: {error}"))
 }
 
 async fn read_all(response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -132,6 +136,17 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Hands on each event until the answer comes.
+    async fn answer(mut self, mut event: impl FnMut(api::Event)) -> Result<api::Answer, ClientError> {
+        while let Some(line) = self.next().await? {
+            match api::from_json(&line).map_err(ClientError::Broken)? {
+                api::Event::Answer(answer) => return Ok(*answer),
+                other => event(other),
+            }
+        }
+        Err(ClientError::Broken("it went away".into()))
+    }
+
     /// The next line; `None` at the end.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::model::deployment::{Live, Notice, Phase, Standby, Tally, Upload};
 use crate::model::health::{Failure, Probe};
 use crate::model::release::{Release, ReleaseId, Verdict};
 
-pub(super) use outcome::answer;
+pub(super) use outcome::{answer, uploaded};
 
 pub(super) fn event(notice: Notice) -> api::Event {
     match notice {
@@ -87,6 +87,7 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         plane: plane.name.to_owned(),
         plane_reason: plane.reason,
         release_dir: view.app.release_dir.display().to_string(),
+        release_bin: view.app.release_bin.in_release().display().to_string(),
         active: active.map(|live| live.colour.to_string()),
         phase: phase(deployment.phase()).to_owned(),
         state: summary(view),
@@ -178,6 +179,7 @@ fn service(view: &View, colour: Colour) -> api::ServiceStatus {
         service: view.app.name.service(colour),
         state: state.to_owned(),
         release: release.map(|release| release.to_string()),
+        label: release.and_then(|release| label(view, release)),
         port: view.ports[colour],
         connections: view.connections[colour],
         traffic: None,
@@ -220,10 +222,22 @@ pub(super) fn release(view: &View, release: &Release) -> api::ReleaseStatus {
         taken: time(release.taken),
         files: release.files,
         bytes: release.bytes,
+        label: release.label.as_ref().map(ToString::to_string),
         state: state.to_owned(),
         served: release.served().map(time),
         failure: reason,
     }
+}
+
+/// What the user calls a release.
+fn label(view: &View, release: ReleaseId) -> Option<String> {
+    view.catalogue.get(release)?.label.as_ref().map(ToString::to_string)
+}
+
+/// An answer with the label of the release that it names.
+pub(super) fn labelled(answer: api::Answer, view: &View) -> api::Answer {
+    let release = answer.release.as_deref().and_then(|release| release.parse().ok());
+    api::Answer { label: release.and_then(|release| label(view, release)), ..answer }
 }
 
 fn time(when: SystemTime) -> String {

@@ -1,5 +1,7 @@
 //! The server: one task a connection, no request waits for another.
 
+mod upload;
+
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -86,6 +88,12 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, who: String) -
         (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "changes"]) => changes(apps.as_ref()),
+        (&Method::GET, ["v1", "apps", app, "uploads", digest]) => {
+            upload::received(apps.as_ref(), app, digest).await
+        }
+        (&Method::POST, ["v1", "apps", app, "uploads", digest]) => {
+            upload::receive(request, apps.as_ref(), app, digest, who).await
+        }
         (&Method::POST, ["v1", "apps", app, verb]) => {
             let verb = (*verb).to_owned();
             match AppName::new(app) {
@@ -119,14 +127,16 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
     json(&api::Status { version: env!("CARGO_PKG_VERSION").into(), no_kernel_plane, apps: found, broken })
 }
 
+fn loaded<A: Apps>(apps: &A, app: &str) -> Option<Handle> {
+    AppName::new(app).ok().and_then(|app| apps.handle(&app))
+}
+
 fn not_loaded(app: &str) -> Response<Body> {
     error(StatusCode::NOT_FOUND, format!("{app} is not loaded; dorc status lists the apps that are"))
 }
 
 async fn releases<A: Apps>(apps: &A, app: &str) -> Response<Body> {
-    let Some(handle) = AppName::new(app).ok().and_then(|app| apps.handle(&app)) else {
-        return not_loaded(app);
-    };
+    let Some(handle) = loaded(apps, app) else { return not_loaded(app) };
     match handle.view().await {
         Ok(view) => {
             let all: Vec<_> =
@@ -207,8 +217,9 @@ fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
             Command::Wish(Wish::Rollback { to }, wait(no_wait, Wait::Drained))
         }
         "deploy" => {
-            let api::Deploy { release, prepare, no_wait } = api::from_json(body)?;
-            Command::Wish(Wish::Deploy { release, prepare }, wait(no_wait, Wait::Baked))
+            let api::Deploy { release, prepare, label, no_wait } = api::from_json(body)?;
+            let label = label.map(|label| label.parse()).transpose()?;
+            Command::Wish(Wish::Deploy { release, prepare, label }, wait(no_wait, Wait::Baked))
         }
         "freeze" => Command::Freeze(Some(reason(api::from_json::<api::Freeze>(body)?.reason)?)),
         "thaw" => Command::Freeze(None),
@@ -259,11 +270,19 @@ async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, li
         },
         Command::Wish(wish, wait) => match loaded() {
             Ok(handle) => match follow(&handle, wish, who, wait, lines).await {
-                Some(outcome) => report::answer(app, outcome),
+                Some(outcome) => labelled(report::answer(app, outcome), &handle).await,
                 None => plain(Err("it was removed meanwhile".into())),
             },
             Err(why) => plain(Err(why)),
         },
+    }
+}
+
+/// An answer that also says what the user calls the release that it names.
+async fn labelled(answer: api::Answer, handle: &Handle) -> api::Answer {
+    match handle.view().await {
+        Ok(view) if answer.release.is_some() => report::labelled(answer, &view),
+        _ => answer,
     }
 }
 

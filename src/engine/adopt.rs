@@ -100,6 +100,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                         taken: SystemTime::now(),
                         files,
                         bytes,
+                        label: None,
                         verdict: Verdict::Untried,
                     });
                 }

@@ -1,16 +1,17 @@
-//! From what the intake saw, or a changed configuration, to a release that is offered to the model.
+//! From an upload, or a changed configuration, to a release that is offered to the model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use super::receive::Waiting;
 use super::task::{Engine, policy};
 use super::tell::DORC;
 use super::{blocking, recipe};
 use crate::model::app::{App, Service};
 use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
 use crate::model::health::Failure;
-use crate::model::release::{Digest, Recipe, Release, ReleaseId, Verdict};
+use crate::model::release::{Digest, Label, Recipe, Release, ReleaseId, Verdict};
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::store::{Store, Taken};
 use crate::releases::upload;
@@ -21,18 +22,32 @@ use crate::state;
 /// How long the intake may take to say what it knows.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// What became of a taken upload.
-pub(super) struct Stored {
-    release: Result<Release, String>,
-    fingerprint: Option<String>,
+/// Which way an upload came.
+pub(super) enum Origin {
+    /// Through the release directory, whose fingerprint that is.
+    Directory(Option<String>),
+    /// By a command that waits for what becomes of it.
+    Command(Waiting),
 }
 
-impl Stored {
-    /// The task that stored it panicked.
-    pub(super) fn broken_off(error: tokio::task::JoinError) -> Self {
-        Self { release: Err(error.to_string()), fingerprint: None }
+impl Origin {
+    fn who(&self) -> &str {
+        match self {
+            Self::Directory(_) => DORC,
+            Self::Command(waiting) => &waiting.who,
+        }
+    }
+
+    fn label(&self) -> Option<Label> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Command(waiting) => waiting.label.clone(),
+        }
     }
 }
+
+/// What became of a taken upload.
+pub(super) type Stored = (Result<Release, String>, Origin);
 
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
@@ -45,7 +60,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.state.fingerprint.clone(),
         );
         match started {
-            Ok(intake) => self.intake = Some(intake),
+            Ok(intake) => {
+                self.intake = Some(intake);
+                self.first_look = true;
+            }
             Err(error) => {
                 tracing::error!(app = %self.app.name, %error, "uploads can't be watched");
                 let failure = Failure::because(format!("uploads can't be watched: {error}"));
@@ -67,6 +85,8 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     pub(super) async fn seen(&mut self, seen: Seen) {
+        let first = self.first_look;
+        self.first_look &= matches!(seen, Seen::Incoming(_) | Seen::Failed(_));
         match seen {
             Seen::Incoming(what) => self.step(Event::Upload(Upload::Incoming(what))).await,
             Seen::Nothing => self.step(Event::Upload(Upload::Dealt)).await,
@@ -80,21 +100,46 @@ impl<R: Route, S: Services> Engine<R, S> {
                 tracing::error!(app = %self.app.name, why, "the upload could not be taken; it is tried again");
                 self.step(Event::Upload(Upload::Refused(None, Failure::because(why)))).await;
             }
-            Seen::Taken { taken, fingerprint } => self.store_taken(taken, fingerprint).await,
+            Seen::Taken(taken) if first && self.is_passed(&taken) => {
+                self.state.fingerprint = taken.fingerprint.clone();
+                // A failure is loud already, and only costs another look at the next start.
+                let _ = self.persist().await;
+                discard(taken);
+                self.step(Event::Upload(Upload::Dealt)).await;
+            }
+            Seen::Taken(taken) => {
+                let origin = Origin::Directory(taken.fingerprint.clone());
+                self.store_taken(taken, origin).await;
+            }
         }
     }
 
+    /// Whether this is what the release directory held all along, and something newer came by a command since.
+    fn is_passed(&self, taken: &Taken) -> bool {
+        let newest = self.state.catalogue.newest();
+        self.state.in_directory == Some(taken.digest)
+            && newest.is_some_and(|newest| newest.artifact != taken.digest)
+    }
+
     /// Makes a release of a taken upload, unless it is one already.
-    async fn store_taken(&mut self, taken: Taken, fingerprint: String) {
+    pub(super) async fn store_taken(&mut self, taken: Taken, origin: Origin) {
         let recipe = recipe::of(&self.app, self.ports);
         let config = match config_digest(&recipe).await {
             Ok(config) => config,
-            Err(failure) => return self.step(Event::Upload(Upload::Refused(None, failure))).await,
+            Err(failure) => {
+                discard(taken);
+                return self.not_stored(failure, origin).await;
+            }
         };
         if let Some(known) = self.state.catalogue.same(taken.digest, config).map(|release| release.id) {
-            self.state.fingerprint = Some(fingerprint);
             self.state.catalogue.renew(known, SystemTime::now());
-            return self.offer_known(known).await;
+            if let Some(label) = origin.label() {
+                self.state.catalogue.label(known, label);
+            }
+            self.remember(taken.digest, &origin);
+            discard(taken);
+            self.offer_known(known).await;
+            return self.tell_uploaded(known, origin);
         }
         self.step(Event::Upload(Upload::Incoming("it is being stored".into()))).await;
         let id = self.state.catalogue.take_id(&whole_digest(taken.digest, config));
@@ -106,28 +151,47 @@ impl<R: Route, S: Services> Engine<R, S> {
             taken: SystemTime::now(),
             files: taken.files,
             bytes: taken.bytes,
+            label: origin.label(),
             verdict: Verdict::Untried,
         };
         let store = self.store.clone();
         self.storing = Some(tokio::spawn(async move {
             let published = blocking(move || store.publish(taken, id)).await;
-            let release = published.map(|_| release).map_err(|error| error.to_string());
-            Stored { release, fingerprint: Some(fingerprint) }
+            (published.map(|_| release).map_err(|error| error.to_string()), origin)
         }));
     }
 
-    pub(super) async fn stored(&mut self, stored: Stored) {
-        match stored.release {
+    pub(super) async fn stored(&mut self, (release, origin): Stored) {
+        match release {
             Ok(release) => {
-                self.state.fingerprint = stored.fingerprint;
-                let id = self.add(release, DORC).await;
+                self.remember(release.artifact, &origin);
+                let id = self.add(release, origin.who()).await;
                 self.step(Event::Offered(id)).await;
+                self.tell_uploaded(id, origin);
             }
             Err(why) => {
                 let failure = Failure::because(format!("the upload could not be stored: {why}"));
-                self.step(Event::Upload(Upload::Refused(None, failure))).await;
+                self.not_stored(failure, origin).await;
             }
         }
+    }
+
+    /// What the release directory holds is not taken again as long as nobody touches it. What came by a command says
+    /// nothing of it: what it holds stays dealt with, and does not come back as something newer.
+    fn remember(&mut self, artifact: Digest, origin: &Origin) {
+        if let Origin::Directory(fingerprint) = origin {
+            self.state.fingerprint.clone_from(fingerprint);
+            self.state.in_directory = Some(artifact);
+        }
+    }
+
+    /// Whoever waits is told why; for others nothing has changed, unless it lies in the release directory.
+    async fn not_stored(&mut self, failure: Failure, origin: Origin) {
+        let upload = match origin {
+            Origin::Directory(_) => Upload::Refused(None, failure),
+            Origin::Command(waiting) => waiting.refuse(failure.reason),
+        };
+        self.step(Event::Upload(upload)).await;
     }
 
     /// Those wishes again that waited for an upload, once it has been dealt with.
@@ -236,6 +300,12 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
         "taken; nothing in it needs a restart".into()
     }
+}
+
+/// Deletes a copy that nobody needs, where that may take its time.
+fn discard(taken: Taken) {
+    // Nobody depends on its end.
+    drop(tokio::task::spawn_blocking(move || drop(taken)));
 }
 
 /// The digest of a recipe and of the environment file that it names.

@@ -60,9 +60,24 @@ impl<R: Route, S: Services> Engine<R, S> {
             return self.answer(id, outcome).await;
         }
         match self.goal(&wish) {
-            Ok(goal) => self.step(Event::Asked(Ask { id, goal, wait, rollback })).await,
+            Ok(goal) => {
+                self.put_label(wish, goal).await;
+                self.step(Event::Asked(Ask { id, goal, wait, rollback })).await;
+            }
             Err(why) => self.answer(id, Outcome::Refused(why)).await,
         }
+    }
+
+    /// Calls what is to be deployed as its user does.
+    async fn put_label(&mut self, wish: Wish, goal: Goal) {
+        let (Wish::Deploy { label: Some(label), .. }, Goal::Release(release) | Goal::Ready(release)) =
+            (wish, goal)
+        else {
+            return;
+        };
+        self.state.catalogue.label(release, label);
+        // A failure is loud already, and nothing depends on this write.
+        let _ = self.persist().await;
     }
 
     /// What a wish comes to: names looked up, guards checked.
@@ -74,7 +89,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 }
                 to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
             }
-            Wish::Deploy { release, prepare } => {
+            Wish::Deploy { release, prepare, .. } => {
                 let release = match release {
                     None => self.state.catalogue.newest().map(|newest| newest.id).ok_or_else(|| {
                         format!("there is no release yet: dorc deploy {} PATH", self.app.name)
@@ -217,6 +232,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         if let Some((intake, _)) = self.intake.take() {
             intake.stop().await;
         }
+        self.receiver.close().await;
         self.finish_storing().await;
         self.errands.shutdown().await;
         for colour in Colour::BOTH {

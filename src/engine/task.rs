@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::perform::{Question, World};
+use super::receive::Received;
 use super::tell::{DORC, Waiter, next_gone};
 use super::vitals::Watch;
 use super::{Message, Parts, Wish, blocking, hooks, now, offer, recipe};
@@ -19,6 +20,7 @@ use crate::model::health::{Exit, Failure};
 use crate::model::hooks::Hook;
 use crate::model::release::{Release, Verdict};
 use crate::releases::intake::{Intake, Seen};
+use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::routing::Route;
 use crate::services::{Exited, Services};
@@ -37,7 +39,13 @@ pub(super) struct Engine<R, S> {
     pub(super) ports: ByColour<u16>,
     pub(super) deployment: Deployment,
     pub(super) intake: Option<(Intake, mpsc::Receiver<Seen>)>,
+    /// Whether the intake has not told yet what it found at its start.
+    pub(super) first_look: bool,
     pub(super) storing: Option<JoinHandle<offer::Stored>>,
+    /// What receives uploads that come by a command.
+    pub(super) receiver: Arc<Receiver>,
+    /// An upload that came by a command, and waits to be stored.
+    pub(super) received: Option<Received>,
     /// Switches that were asked for while an upload was being stored.
     pub(super) held: Vec<(Wish, String, Wait, oneshot::Sender<Outcome>)>,
     pub(super) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
@@ -58,7 +66,12 @@ pub(super) struct Engine<R, S> {
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
-    pub(super) fn new(parts: Parts<R, S>, store: Arc<Store>, notices: broadcast::Sender<Notice>) -> Self {
+    pub(super) fn new(
+        parts: Parts<R, S>,
+        store: Arc<Store>,
+        receiver: Arc<Receiver>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
         let Parts { app, route, services, state_dir, mut state, taken_ports } = parts;
         let ports = app
             .service
@@ -78,7 +91,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             ports,
             deployment,
             intake: None,
+            first_look: true,
             storing: None,
+            receiver,
+            received: None,
             held: Vec::new(),
             events: mpsc::channel(super::QUEUE),
             exits,
@@ -101,6 +117,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.keep_watch();
         self.watch_uploads().await;
         while self.ended.is_none() {
+            self.store_received().await;
             self.ask_held().await;
             let wake = self.deployment.wake_at();
             tokio::select! {
@@ -118,6 +135,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             }
         }
         self.abort_job();
+        self.receiver.close().await;
         self.finish_storing().await;
         if let Some((intake, _)) = self.intake.take() {
             intake.stop().await;
@@ -358,6 +376,10 @@ impl<R: Route, S: Services> Engine<R, S> {
                 let _ = reply.send(self.freeze(why, who).await);
             }
             Message::View(reply) => self.view(reply),
+            Message::Expected(reply) => {
+                let _ = reply.send(recipe::upload(&self.app));
+            }
+            Message::Received(received) => self.received = Some(*received),
             Message::Update { app, who, reply } => {
                 let _ = reply.send(self.update(*app, &who).await);
             }
@@ -395,7 +417,8 @@ async fn finished(storing: &mut Option<JoinHandle<offer::Stored>>) -> Option<off
     let handle = storing.as_mut()?;
     let stored = handle.await;
     *storing = None;
-    Some(stored.unwrap_or_else(offer::Stored::broken_off))
+    // Whoever waits for one that broke off sees that by the end of its answer.
+    Some(stored.unwrap_or_else(|error| (Err(error.to_string()), offer::Origin::Directory(None))))
 }
 
 async fn sleep_until(wake: Option<Instant>) {

@@ -117,12 +117,14 @@ impl<R: Route, S: Services> Engine<R, S> {
         result: &str,
     ) {
         let name = |live: Live| format!("{} {}", live.colour, live.release);
+        let release = to.and_then(|live| self.state.catalogue.get(live.release));
         let entry = Entry {
             when: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             who: who.to_owned(),
             what: what.to_owned(),
             from: from.map(name),
             to: to.map(name),
+            label: release.and_then(|release| release.label.as_ref()).map(ToString::to_string),
             result: result.to_owned(),
         };
         let history = self.state_dir.history();

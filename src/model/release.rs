@@ -78,6 +78,38 @@ impl FromStr for ReleaseId {
     }
 }
 
+/// The longest label, in bytes.
+const LONGEST_LABEL: usize = 100;
+
+/// What a user calls a release: a git revision or a tag. One line, so that it can be shown anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(String);
+
+impl Label {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() || text.len() > LONGEST_LABEL || text.chars().any(char::is_control) {
+            return Err(format!("a label is one line of 1 to {LONGEST_LABEL} bytes"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// What a release runs with: the part of the configuration that needs a restart to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
@@ -119,6 +151,8 @@ pub struct Release {
     pub files: u64,
     /// How large they are together, in bytes.
     pub bytes: u64,
+    /// What the user called it when it was uploaded last.
+    pub label: Option<Label>,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -178,6 +212,13 @@ impl Catalogue {
     pub fn judge(&mut self, id: ReleaseId, verdict: Verdict) {
         if let Some(release) = self.releases.iter_mut().find(|release| release.id == id) {
             release.verdict = verdict;
+        }
+    }
+
+    /// Calls a release something else.
+    pub fn label(&mut self, id: ReleaseId, label: Label) {
+        if let Some(release) = self.releases.iter_mut().find(|release| release.id == id) {
+            release.label = Some(label);
         }
     }
 

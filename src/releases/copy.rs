@@ -1,5 +1,6 @@
 //! Takes the bytes of an upload once, into a folder of our own, and hashes what arrived there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
@@ -11,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FileType, OFlags, fstat, readlinkat};
 use rustix::io::Errno;
 
+use super::digest::{self, Content, TreeDigest};
 use super::lease::{Writers, writers};
 use super::listing::{Entry, Kind, Listing, Stamp, cannot_open};
-use super::upload::{TakeError, Upload};
+use super::upload::{TakeError, Upload, thousands};
 use crate::model::release::Digest;
 
 /// How many bytes are copied between two looks at whether to go on.
@@ -38,22 +40,21 @@ impl Copy<'_> {
 
     /// Copies everything into the empty folder `to`, which is ours alone, and hashes the copy.
     pub(super) fn all(&self, to: &Path) -> Result<Digest, TakeError> {
-        let mut hash = blake3::Hasher::new();
+        let mut tree = TreeDigest::default();
         for entry in &self.listing.entries {
             let target = to.join(&entry.path);
-            let (letter, content) = match entry.kind {
-                Kind::Dir => (b'd', self.folder(&target)?),
-                Kind::File => {
-                    let letter = if entry.stamp.executable() { b'x' } else { b'f' };
-                    (letter, self.file(entry, &target)?)
+            let content = match entry.kind {
+                Kind::Dir => {
+                    make_folder(&target).map(|()| Content::Folder).map_err(|error| self.failed(error))?
                 }
-                Kind::Link => (b'l', self.link(entry, &target)?),
+                Kind::File => {
+                    Content::File { executable: entry.stamp.executable(), digest: self.file(entry, &target)? }
+                }
+                Kind::Link => Content::Link(self.link(entry, &target)?),
             };
-            let path = entry.path.as_os_str().as_bytes();
-            hash.update(&[letter]).update(&(path.len() as u64).to_le_bytes()).update(path);
-            hash.update(&content.0);
+            tree.add(&entry.path, &content);
         }
-        Ok(Digest(*hash.finalize().as_bytes()))
+        Ok(tree.finish())
     }
 
     /// Opens a regular file that is as it was listed and that nobody writes to.
@@ -72,16 +73,9 @@ impl Copy<'_> {
         }
     }
 
-    fn folder(&self, target: &Path) -> Result<Digest, TakeError> {
-        let made = fs::create_dir(target).and_then(|()| fs::set_permissions(target, mode(true)));
-        made.map_err(|error| self.failed(error))?;
-        Ok(Digest([0; 32]))
-    }
-
     fn file(&self, entry: &Entry, target: &Path) -> Result<Digest, TakeError> {
         let source = self.open(entry)?;
-        let options = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(target);
-        let copy = options.map_err(|error| self.failed(error))?;
+        let copy = make_file(target).map_err(|error| self.failed(error))?;
         self.content(&source, &copy, entry.stamp.size)?;
         check_unchanged(&source, entry)?;
         let mut hash = blake3::Hasher::new();
@@ -90,7 +84,7 @@ impl Copy<'_> {
             .and_then(|()| hash.update_reader(&copy).map(drop))
             .and_then(|()| copy.set_permissions(mode(entry.stamp.executable())))
             .map_err(|error| self.failed(error))?;
-        Ok(Digest(*hash.finalize().as_bytes()))
+        Ok(digest::of(&hash))
     }
 
     fn content(&self, source: &File, copy: &File, size: u64) -> Result<(), TakeError> {
@@ -118,30 +112,49 @@ impl Copy<'_> {
         let fd = self.listing.root(entry)?.open_dir(folder);
         let fd = fd.map_err(|errno| cannot_open(errno, self.upload.shown(folder)))?;
         let to = readlinkat(fd, name, Vec::new()).map_err(|_| TakeError::Changed)?;
-        let to = to.to_str().map_err(|_| {
-            TakeError::refused(format!("the target of {} is not UTF-8", self.upload.shown(&entry.path)))
-        })?;
-        if let Err(why) = check_target(folder, Path::new(to)) {
-            let shown = self.upload.shown(&entry.path);
-            return Err(TakeError::refused(format!("the symlink {shown} to {to:?} {why}")));
-        }
-        symlink(to, target).map_err(|error| self.failed(error))?;
-        Ok(Digest(*blake3::hash(to.as_bytes()).as_bytes()))
+        check_link(&entry.path, to.as_bytes(), &self.upload.shown(&entry.path))?;
+        make_link(to.as_bytes(), target).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> TakeError {
-        let from = self.upload.dir.display();
-        let doing = match Errno::from_io_error(&error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => {
-                format!(
-                    "the disk has no room for a copy of {from} ({} bytes)",
-                    super::upload::thousands(self.listing.bytes)
-                )
-            }
-            _ => format!("could not copy {from} into the release store"),
-        };
-        TakeError::io(doing, error)
+        cannot_write(&self.upload.dir.display().to_string(), self.listing.bytes, error)
     }
+}
+
+/// Why `bytes` of `from` did not get into the store.
+pub(super) fn cannot_write(from: &str, bytes: u64, error: io::Error) -> TakeError {
+    let doing = match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => {
+            format!("the disk has no room for a copy of {from} ({} bytes)", thousands(bytes))
+        }
+        _ => format!("could not copy {from} into the release store"),
+    };
+    TakeError::io(doing, error)
+}
+
+/// Makes a folder of a release.
+pub(super) fn make_folder(target: &Path) -> io::Result<()> {
+    fs::create_dir(target).and_then(|()| fs::set_permissions(target, mode(true)))
+}
+
+/// Makes a file of a release, which gets its mode once it is whole.
+pub(super) fn make_file(target: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(target)
+}
+
+/// Makes a symlink of a release, and says what its digest is.
+pub(super) fn make_link(to: &[u8], target: &Path) -> io::Result<Digest> {
+    symlink(OsStr::from_bytes(to), target)?;
+    Ok(Digest(*blake3::hash(to).as_bytes()))
+}
+
+/// Refuses a symlink at `path` of the release that does not stay within it.
+pub(super) fn check_link(path: &Path, to: &[u8], shown: &str) -> Result<(), TakeError> {
+    let Ok(to) = std::str::from_utf8(to) else {
+        return Err(TakeError::refused(format!("the target of {shown} is not UTF-8")));
+    };
+    check_target(path.parent().unwrap_or(Path::new("")), Path::new(to))
+        .map_err(|why| TakeError::refused(format!("the symlink {shown} to {to:?} {why}")))
 }
 
 /// The only two modes that files and folders of a release have.

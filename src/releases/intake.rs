@@ -33,13 +33,9 @@ const SYNC: Duration = Duration::from_secs(2);
 pub enum Seen {
     /// Something is being uploaded; what is waited for, for people. One of the others follows.
     Incoming(String),
-    /// An upload was taken, perhaps one with a content that is known already.
-    Taken {
-        /// The copy.
-        taken: Taken,
-        /// To be handed to the next intake as what is known.
-        fingerprint: String,
-    },
+    /// An upload was taken, perhaps one with a content that is known already. Its fingerprint is to be handed to the
+    /// next intake as what is known.
+    Taken(Taken),
     /// The upload is wrong.
     Refused(Refusal),
     /// The host could not take it; it is tried again by itself. One sentence without a full stop.

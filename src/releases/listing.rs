@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
 use super::beneath::Root;
-use super::upload::{Limits, TakeError, Upload, thousands};
+use super::upload::{Limits, TakeError, Upload};
 use crate::model::app::ReleaseBin;
 
 /// What an entry is.
@@ -137,13 +137,7 @@ impl Listing {
         if self.entries.is_empty() {
             return Err(TakeError::Nothing);
         }
-        if self.bytes > limits.bytes {
-            return Err(TakeError::refused(format!(
-                "the upload has {} bytes, and a release may have {}",
-                thousands(self.bytes),
-                thousands(limits.bytes)
-            )));
-        }
+        limits.check_bytes(self.bytes)?;
         let bin = upload.bin.in_release();
         match self.entries.iter().find(|entry| entry.path == bin).map(|entry| entry.kind) {
             Some(Kind::File | Kind::Link) => Ok(()),
@@ -215,13 +209,7 @@ impl Walk<'_> {
 
     fn list(&self, folder: &Path, entries: &mut Vec<Entry>) -> Result<(), TakeError> {
         let shown = || self.upload.shown(folder);
-        if folder.components().count() > self.limits.depth {
-            return Err(TakeError::refused(format!(
-                "{} is deeper than {} folders, which is the limit",
-                shown(),
-                self.limits.depth
-            )));
-        }
+        self.limits.check_depth(folder, &shown())?;
         let fd = self.root.open_dir(folder).map_err(|errno| cannot_open(errno, shown()))?;
         let mut names = Dir::read_from(&fd).map_err(|errno| TakeError::io(shown(), errno))?;
         while let Some(name) = names.read() {
@@ -232,13 +220,7 @@ impl Walk<'_> {
             }
             let path = folder.join(name);
             check_name(name, &self.upload.shown(&path))?;
-            if entries.len() == self.limits.entries {
-                let (dir, limit) = (self.upload.dir.display(), self.limits.entries);
-                let limit = thousands(u64::try_from(limit).unwrap_or(u64::MAX));
-                return Err(TakeError::refused(format!(
-                    "{dir} has more than {limit} files, which is the limit"
-                )));
-            }
+            self.limits.check_entries(entries.len(), &self.upload.dir.display().to_string())?;
             let stat = fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| TakeError::Changed)?;
             let kind = kind_of(&stat, &self.upload.shown(&path))?;
             entries.push(Entry { path, kind, stamp: Stamp::of(&stat), outside: false });
@@ -260,7 +242,8 @@ pub(super) fn cannot_open(errno: Errno, shown: String) -> TakeError {
     }
 }
 
-fn check_name(name: &OsStr, shown: &str) -> Result<(), TakeError> {
+/// Refuses names that would garble a terminal or a log.
+pub(super) fn check_name(name: &OsStr, shown: &str) -> Result<(), TakeError> {
     match name.to_str() {
         None => Err(TakeError::refused(format!("the name {shown} is not UTF-8"))),
         Some(name) if name.chars().any(char::is_control) => {

@@ -64,7 +64,7 @@ impl Store {
         whole::check(&hidden.0, upload)?;
         signed::check(&hidden.0, &upload.signed_by)?;
         let files = listing.files().count() as u64;
-        Ok(Taken { digest, files, bytes: listing.bytes, fingerprint, hidden })
+        Ok(Taken { digest, files, bytes: listing.bytes, fingerprint: Some(fingerprint), hidden })
     }
 
     /// Makes `taken` the release `id`: on the disk first, then there at once and whole. Returns its folder.
@@ -136,7 +136,8 @@ impl Store {
         self.dir.join(format!(".{why}-{}-{number}", std::process::id()))
     }
 
-    fn hidden(&self) -> io::Result<Hidden> {
+    /// A new folder for something that is being taken.
+    pub(super) fn hidden(&self) -> io::Result<Hidden> {
         let path = self.hidden_name("taking");
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Hidden(path))
@@ -164,14 +165,20 @@ pub struct Taken {
     pub files: u64,
     /// Their sizes together.
     pub bytes: u64,
-    /// What the upload looked like: the same as long as nobody touches it.
-    pub fingerprint: String,
-    hidden: Hidden,
+    /// What the release directory looked like: the same as long as nobody touches it. `None`: it came by a stream.
+    pub fingerprint: Option<String>,
+    pub(super) hidden: Hidden,
 }
 
 /// A folder that is not to stay. Once it was renamed, there is nothing left to delete.
 #[derive(Debug)]
-struct Hidden(PathBuf);
+pub(super) struct Hidden(PathBuf);
+
+impl Hidden {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Hidden {
     fn drop(&mut self) {

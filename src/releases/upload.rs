@@ -55,6 +55,35 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Refuses another entry of `what`, which has so many.
+    pub(super) fn check_entries(&self, have: usize, what: &str) -> Result<(), TakeError> {
+        if have < self.entries {
+            return Ok(());
+        }
+        let limit = thousands(u64::try_from(self.entries).unwrap_or(u64::MAX));
+        Err(TakeError::refused(format!("{what} has more than {limit} files, which is the limit")))
+    }
+
+    /// Refuses a folder that is too deep.
+    pub(super) fn check_depth(&self, folder: &Path, shown: &str) -> Result<(), TakeError> {
+        if folder.components().count() <= self.depth {
+            return Ok(());
+        }
+        let limit = self.depth;
+        Err(TakeError::refused(format!("{shown} is deeper than {limit} folders, which is the limit")))
+    }
+
+    /// Refuses an upload of so many bytes.
+    pub(super) fn check_bytes(&self, bytes: u64) -> Result<(), TakeError> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        let limit = thousands(self.bytes);
+        Err(TakeError::refused(format!("the upload has more than {limit} bytes, which is the limit")))
+    }
+}
+
 /// An upload that is wrong and stays so until it is changed: one sentence without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);

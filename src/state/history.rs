@@ -25,6 +25,9 @@ pub struct Entry {
     /// The colour and release that it was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// What the user calls that release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// How it ended: `done`, or why not.
     pub result: String,
 }

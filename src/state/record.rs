@@ -32,6 +32,8 @@ pub(super) struct State {
     #[serde(default)]
     fingerprint: Option<String>,
     #[serde(default)]
+    in_directory: Option<String>,
+    #[serde(default)]
     freeze: Option<Freeze>,
 }
 
@@ -57,6 +59,8 @@ struct Release {
     taken: u64,
     files: u64,
     bytes: u64,
+    #[serde(default)]
+    label: Option<String>,
     #[serde(default)]
     served: Option<u64>,
     #[serde(default)]
@@ -146,6 +150,7 @@ impl From<&AppState> for State {
             baking: *baking,
             ports: state.ports.as_ref().map(Both::from),
             fingerprint: state.fingerprint.clone(),
+            in_directory: state.in_directory.map(|digest| digest.to_string()),
             freeze: state.freeze.clone().map(|super::Freeze { who, why, since }| Freeze {
                 who,
                 why,
@@ -177,6 +182,7 @@ impl TryFrom<State> for AppState {
             saved: Saved { active, standby, wanted, baking: state.baking },
             ports: state.ports.map(ByColour::from),
             fingerprint: state.fingerprint,
+            in_directory: state.in_directory.as_deref().map(named).transpose()?,
             freeze: state.freeze.map(|Freeze { who, why, since }| super::Freeze {
                 who,
                 why,
@@ -205,6 +211,7 @@ impl From<&release::Release> for Release {
             taken: millis(release.taken),
             files: release.files,
             bytes: release.bytes,
+            label: release.label.as_ref().map(ToString::to_string),
             served: release.served().map(millis),
             failed,
         }
@@ -228,6 +235,7 @@ impl TryFrom<Release> for release::Release {
             taken: time(record.taken),
             files: record.files,
             bytes: record.bytes,
+            label: record.label.as_deref().map(named).transpose()?,
             verdict,
         })
     }

@@ -11,6 +11,7 @@ mod contract;
 mod drain;
 mod files;
 mod foreign;
+mod handed_over;
 mod harness;
 mod hooks;
 mod hostile;

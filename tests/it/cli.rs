@@ -2,6 +2,7 @@
 
 mod changes;
 mod looks;
+mod upload;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

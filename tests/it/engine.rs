@@ -7,6 +7,7 @@ mod drain;
 mod freeze;
 mod hooks;
 mod recover;
+mod upload;
 
 use std::fs::{self, Permissions};
 use std::future::Future;
@@ -187,7 +188,7 @@ async fn start(
 }
 
 fn deploy(release: &str, prepare: bool) -> Wish {
-    Wish::Deploy { release: Some(release.into()), prepare }
+    Wish::Deploy { release: Some(release.into()), prepare, label: None }
 }
 
 fn switch_to(to: Option<&str>) -> Wish {

@@ -77,7 +77,7 @@ impl Place {
 
     async fn taken(&mut self) -> Taken {
         match self.outcome().await {
-            Seen::Taken { taken, .. } => taken,
+            Seen::Taken(taken) => taken,
             other => panic!("{other:?}"),
         }
     }
@@ -212,7 +212,8 @@ async fn a_program_that_is_cut_is_waited_for() {
 async fn what_is_known_is_not_taken_again() {
     let mut place = Place::new().await;
     script(&place.at("web"), "1");
-    let Seen::Taken { taken, fingerprint } = place.outcome().await else { panic!() };
+    let Seen::Taken(taken) = place.outcome().await else { panic!() };
+    let fingerprint = taken.fingerprint.clone().unwrap();
     let Place { root, upload, intake, .. } = place;
     intake.stop().await;
     let mut place = Place::of(root, "upload", upload.bin, Some(fingerprint));
@@ -275,7 +276,7 @@ async fn a_hundred_thousand_files_are_refused_soon_and_mended_by_deleting() {
     }
     loop {
         match place.outcome().await {
-            Seen::Taken { taken, .. } => break assert_eq!(taken.files, 1),
+            Seen::Taken(taken) => break assert_eq!(taken.files, 1),
             Seen::Refused(_) => {}
             other => panic!("{other:?}"),
         }

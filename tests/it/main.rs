@@ -14,6 +14,7 @@ mod engine;
 mod health;
 mod intake;
 mod properties;
+mod receive;
 mod register;
 mod releases;
 mod sock_diag;

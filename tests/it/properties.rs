@@ -91,8 +91,9 @@ fn recipe() -> impl Strategy<Value = Recipe> {
 }
 
 fn release() -> impl Strategy<Value = Release> {
-    (id(), digest(), digest(), recipe(), time(), any::<(u64, u64)>(), verdict()).prop_map(
-        |(id, artifact, config, recipe, taken, (files, bytes), verdict)| Release {
+    let label = option::of("[^\\pC\\s]{1,20}".prop_map(|text| text.parse().unwrap()));
+    (id(), digest(), digest(), recipe(), time(), any::<(u64, u64)>(), label, verdict()).prop_map(
+        |(id, artifact, config, recipe, taken, (files, bytes), label, verdict)| Release {
             id,
             artifact,
             config,
@@ -100,6 +101,7 @@ fn release() -> impl Strategy<Value = Release> {
             taken,
             files,
             bytes,
+            label,
             verdict,
         },
     )
@@ -120,14 +122,17 @@ fn state() -> impl Strategy<Value = AppState> {
         (any::<String>(), any::<String>(), time()).prop_map(|(who, why, since)| Freeze { who, why, since });
     let catalogue = (vec(release(), 0..3), any::<u32>())
         .prop_map(|(releases, last_number)| Catalogue { releases, last_number });
-    (catalogue, saved, option::of(both(any::<u16>())), option::of(any::<String>()), option::of(freeze))
-        .prop_map(|(catalogue, saved, ports, fingerprint, freeze)| AppState {
+    let directory = (option::of(any::<String>()), option::of(digest()));
+    (catalogue, saved, option::of(both(any::<u16>())), directory, option::of(freeze)).prop_map(
+        |(catalogue, saved, ports, (fingerprint, in_directory), freeze)| AppState {
             catalogue,
             saved,
             ports,
             fingerprint,
+            in_directory,
             freeze,
-        })
+        },
+    )
 }
 
 /// A catalogue of releases that differ in number and verdict only.

@@ -2,6 +2,7 @@
 
 use super::api::{self, exit};
 use super::{failure, tally};
+use crate::engine::receive::{NotReceived, Uploaded};
 use crate::model::app::AppName;
 use crate::model::colour::Colour;
 use crate::model::deployment::{Live, Outcome};
@@ -60,6 +61,26 @@ pub fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
                 ..plain(code, not_healthy(release, colour, &why.reason))
             }
         }
+    }
+}
+
+/// The answer to an upload.
+pub fn uploaded(app: &AppName, result: Result<Uploaded, NotReceived>) -> api::Answer {
+    let (exit, message, uploaded) = match result {
+        Ok(uploaded) => {
+            let Uploaded { release, next, .. } = &uploaded;
+            (exit::DONE, format!("{release} is uploaded; {next}"), Some(uploaded))
+        }
+        Err(why @ NotReceived::Busy(_)) => (exit::BUSY, why.to_string(), None),
+        Err(why @ NotReceived::Refused(_)) => (exit::FAILED, format!("nothing was uploaded: {why}"), None),
+    };
+    api::Answer {
+        exit,
+        app: app.to_string(),
+        message: format!("{app}: {message}"),
+        release: uploaded.as_ref().map(|uploaded| uploaded.release.to_string()),
+        label: uploaded.and_then(|uploaded| uploaded.label).map(|label| label.to_string()),
+        ..api::Answer::default()
     }
 }
 

@@ -123,9 +123,8 @@ impl Task {
     fn conclude(&mut self, attempt: Attempt) -> Seen {
         match attempt {
             Attempt::Taken(taken) => {
-                let fingerprint = taken.fingerprint.clone();
-                self.last = Some((fingerprint.clone(), None));
-                Seen::Taken { taken, fingerprint }
+                self.last = taken.fingerprint.clone().map(|fingerprint| (fingerprint, None));
+                Seen::Taken(taken)
             }
             Attempt::Not { error: TakeError::Refused(refusal), fingerprint } => {
                 self.last = fingerprint.map(|fingerprint| (fingerprint, Some(refusal.clone())));

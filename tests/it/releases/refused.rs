@@ -113,7 +113,7 @@ fn limits_hold() {
         other => panic!("{other:?}"),
     };
     let limits = Limits::default();
-    assert!(take(Limits { bytes: 14, ..limits }).contains("has 15 bytes"));
+    assert!(take(Limits { bytes: 14, ..limits }).contains("more than 14 bytes"));
     assert!(take(Limits { depth: 1, ..limits }).contains("deeper than 1"));
     assert!(take(Limits { entries: 3, ..limits }).contains("more than 3 files"));
     place.take().unwrap();
