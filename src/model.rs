@@ -5,3 +5,4 @@ pub mod colour;
 pub mod deployment;
 pub mod health;
 pub mod release;
+pub mod share;

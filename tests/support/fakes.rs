@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,7 +11,7 @@ use dorc::model::app::{AppName, Service, ServiceId};
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::health::Exit;
 use dorc::model::release::ReleaseId;
-use dorc::routing::{Route, Target, Which};
+use dorc::routing::{Canary, Course, Route, Target, Which};
 use dorc::services::{Exited, Running, ServiceError, Services};
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ pub struct FakeRoute(Arc<Mutex<RouteState>>);
 
 #[derive(Default)]
 struct RouteState {
-    target: Option<Target>,
+    course: Course,
     open: ByColour<Vec<(u64, bool)>>,
     number: u64,
     hangs: bool,
@@ -34,8 +34,13 @@ impl FakeRoute {
 
     /// A client comes; `busy`: it waits for an answer. `None`: it is held.
     pub fn connect(&self, busy: bool) -> Option<FakeClient> {
+        self.connect_from(Ipv4Addr::LOCALHOST.into(), busy)
+    }
+
+    /// As [`connect`](Self::connect), from that address.
+    pub fn connect_from(&self, address: IpAddr, busy: bool) -> Option<FakeClient> {
         let mut state = self.state();
-        let colour = state.target?.colour;
+        let colour = state.course.of(address)?.colour;
         state.number += 1;
         let number = state.number;
         state.open[colour].push((number, busy));
@@ -51,7 +56,7 @@ impl FakeRoute {
 /// A connection through a [`FakeRoute`]; dropping it closes it.
 pub struct FakeClient {
     route: FakeRoute,
-    colour: Colour,
+    pub colour: Colour,
     number: u64,
 }
 
@@ -72,12 +77,19 @@ impl Route for FakeRoute {
         if self.state().hangs {
             std::future::pending::<()>().await;
         }
-        self.state().target = target;
+        let mut state = self.state();
+        state.course = state.course.point_at(target);
+        Ok(())
+    }
+
+    async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
+        let mut state = self.state();
+        state.course = state.course.split(canary);
         Ok(())
     }
 
     fn pointing_at(&self) -> Option<Target> {
-        self.state().target
+        self.state().course.target
     }
 
     async fn open_connections(&self, colour: Colour) -> usize {
