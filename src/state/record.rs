@@ -13,6 +13,7 @@ use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Live, Saved};
 use crate::model::health::Failure;
 use crate::model::release::{self, Catalogue};
+use crate::model::share;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
@@ -27,11 +28,22 @@ pub(super) struct State {
     #[serde(default)]
     baking: bool,
     #[serde(default)]
+    canary: Option<Plan>,
+    #[serde(default)]
     ports: Option<Both<u16>>,
     #[serde(default)]
     fingerprint: Option<String>,
     #[serde(default)]
     freeze: Option<Freeze>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Plan {
+    share: String,
+    #[serde(default)]
+    time_ms: Option<u64>,
+    #[serde(default)]
+    rest: Vec<(String, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +136,7 @@ impl From<Reasons> for Failure {
 
 impl From<&AppState> for State {
     fn from(state: &AppState) -> Self {
-        let Saved { active, standby, wanted, baking } = &state.saved;
+        let Saved { active, standby, wanted, baking, canary } = &state.saved;
         Self {
             last_number: state.catalogue.last_number,
             releases: state.catalogue.releases.iter().map(Release::from).collect(),
@@ -134,6 +146,7 @@ impl From<&AppState> for State {
                 .map(|(release, failure)| (release.to_string(), failure.as_ref().map(Reasons::from))),
             wanted: wanted.map(|release| release.to_string()),
             baking: *baking,
+            canary: canary.as_ref().map(Plan::from),
             ports: state.ports.as_ref().map(Both::from),
             fingerprint: state.fingerprint.clone(),
             freeze: state.freeze.clone().map(|super::Freeze { who, why, since }| Freeze {
@@ -160,11 +173,12 @@ impl TryFrom<State> for AppState {
             None => None,
         };
         let wanted = state.wanted.as_deref().map(named).transpose()?;
+        let canary = state.canary.map(share::Plan::try_from).transpose()?;
         let releases =
             state.releases.into_iter().map(release::Release::try_from).collect::<Result<_, _>>()?;
         Ok(Self {
             catalogue: Catalogue { releases, last_number: state.last_number },
-            saved: Saved { active, standby, wanted, baking: state.baking },
+            saved: Saved { active, standby, wanted, baking: state.baking, canary },
             ports: state.ports.map(ByColour::from),
             fingerprint: state.fingerprint,
             freeze: state.freeze.map(|Freeze { who, why, since }| super::Freeze {
@@ -172,6 +186,32 @@ impl TryFrom<State> for AppState {
                 why,
                 since: time(since),
             }),
+        })
+    }
+}
+
+impl From<&share::Plan> for Plan {
+    fn from(plan: &share::Plan) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            share: plan.share.to_string(),
+            time_ms: plan.time.map(millis),
+            rest: plan.rest.iter().map(|step| (step.share.to_string(), millis(step.time))).collect(),
+        }
+    }
+}
+
+impl TryFrom<Plan> for share::Plan {
+    type Error = String;
+
+    fn try_from(plan: Plan) -> Result<Self, String> {
+        let step = |(share, time): (String, u64)| {
+            Ok::<_, String>(share::Step { share: named(&share)?, time: Duration::from_millis(time) })
+        };
+        Ok(Self {
+            share: named(&plan.share)?,
+            time: plan.time_ms.map(Duration::from_millis),
+            rest: plan.rest.into_iter().map(step).collect::<Result<_, _>>()?,
         })
     }
 }

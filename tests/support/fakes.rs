@@ -11,6 +11,7 @@ use dorc::model::app::{AppName, Service, ServiceId};
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::health::Exit;
 use dorc::model::release::ReleaseId;
+use dorc::model::share::Share;
 use dorc::routing::{Canary, Course, Route, Target, Which};
 use dorc::services::{Exited, Running, ServiceError, Services};
 use tokio::sync::mpsc;
@@ -45,6 +46,11 @@ impl FakeRoute {
         let number = state.number;
         state.open[colour].push((number, busy));
         Some(FakeClient { route: self.clone(), colour, number })
+    }
+
+    /// What gets a share of the clients.
+    pub fn canary(&self) -> Option<(Colour, Share)> {
+        self.state().course.canary.map(|canary| (canary.target.colour, canary.share))
     }
 
     /// From now on it does not do what it is told, and does not answer.

@@ -11,6 +11,7 @@ use dorc::model::app::{
     ServiceConfig, SwitchConfig,
 };
 use dorc::model::colour::{ByColour, Colour};
+use dorc::model::share::{Share, Step};
 
 use super::fixtures::valid;
 
@@ -83,11 +84,16 @@ fn every_key_arrives() {
             promote: Promote::Auto,
             drain: None,
             bake: Duration::ZERO,
+            canary: vec![step(500, 600), step(2500, 3600)],
             hold: Duration::from_secs(5),
         },
         release: ReleaseConfig { keep: 9, settle: Duration::from_secs(2) },
     };
     assert_eq!(valid("everything").app, expected);
+}
+
+fn step(parts: u16, seconds: u64) -> Step {
+    Step { share: Share::new(parts).unwrap(), time: Duration::from_secs(seconds) }
 }
 
 #[test]
