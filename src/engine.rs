@@ -28,6 +28,7 @@ use crate::model::colour::ByColour;
 use crate::model::deployment::{Deployment, Notice, Outcome, Wait};
 use crate::model::health::Probe;
 use crate::model::release::{Catalogue, Label};
+use crate::model::share::Share;
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::releases::upload::{Limits, Upload};
@@ -63,6 +64,8 @@ pub enum Wish {
         to: Option<String>,
         /// What has to be active for anything to happen.
         if_active: Option<String>,
+        /// Only a share of the clients; `Some(None)`: by the configured steps.
+        canary: Option<Option<Share>>,
     },
     /// An earlier release is to be active again.
     Rollback {

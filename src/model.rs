@@ -6,3 +6,4 @@ pub mod deployment;
 pub mod health;
 pub mod hooks;
 pub mod release;
+pub mod share;

@@ -1,6 +1,7 @@
 //! How connections reach the active service: the seam that all planes share.
 
 pub mod connections;
+mod course;
 pub mod kernel;
 pub mod tcp;
 
@@ -10,6 +11,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::colour::Colour;
+
+pub use course::{Canary, Course};
 
 /// Where connections are to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,14 @@ pub trait Route: Send + Sync + 'static {
     /// # Errors
     /// The route stays where it was.
     fn point_at(&self, target: Option<Target>) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Sends the clients of a share to another service, each by its address, and always the same ones; `None`: nobody.
+    /// Where the route points nowhere yet, it waits for that. `point_at` to that service, or to nobody, ends it in one
+    /// step with the move.
+    ///
+    /// # Errors
+    /// It stays as it was.
+    fn split(&self, canary: Option<Canary>) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Where connections go now.
     fn pointing_at(&self) -> Option<Target>;

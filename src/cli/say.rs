@@ -181,6 +181,12 @@ impl Steps {
                 }
             }
             api::Event::Settled(tally) => self.finished("settled", &closed(tally)),
+            api::Event::Canary { colour, release, share } => {
+                self.finished(&format!("{colour} {release} is a canary"), &format!("{share} of the clients"));
+            }
+            api::Event::CanaryEnded { colour, release } => {
+                self.finished(&format!("{colour} {release} is a canary no more"), "");
+            }
             api::Event::Baking { release, seconds_left, .. } => {
                 self.under_way(&format!("watching {release}"), &format!("{seconds_left} s left"));
             }

@@ -98,6 +98,7 @@ fn service_cell(service: &api::ServiceStatus) -> Cell {
     let mark = match service.state.as_str() {
         "active" => "●",
         "ready" | "draining" => "○",
+        "canary" => "◐",
         "starting" => "◌",
         "failed" => "✗",
         _ => return ("–".into(), Style::Dim.paint("–")),

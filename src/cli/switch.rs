@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Change, Context, say, send};
 use crate::control::api;
+use crate::model::share::Share;
 
 /// Options of `dorc switch`.
 #[derive(Debug, Args)]
@@ -18,13 +19,24 @@ pub(super) struct Options {
     /// Only if this colour or release is active now, so that a repeated job can't switch twice
     #[arg(long, value_name = "COLOUR|RELEASE")]
     if_active: Option<String>,
+    /// Send only this share of the clients there, as 10%; without a share: by the steps of the app file
+    #[arg(
+        long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "", value_parser = share,
+        conflicts_with = "to"
+    )]
+    canary: Option<String>,
     #[command(flatten)]
     change: Change,
 }
 
+/// A share as it was written; empty where none was.
+fn share(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { text.parse::<Share>().map(|share| share.to_string()) }
+}
+
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
-    let Options { app, to, if_active, change } = options;
-    let body = api::to_json(&api::Switch { to, if_active, no_wait: change.no_wait });
+    let Options { app, to, if_active, canary, change } = options;
+    let body = api::to_json(&api::Switch { to, if_active, canary, no_wait: change.no_wait });
     let answer = send::send(context, &app, "switch", body, &change).await?;
     Ok(moved(&answer, change.json))
 }

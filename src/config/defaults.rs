@@ -77,6 +77,7 @@ pub(super) fn switch() -> SwitchConfig {
         promote: Promote::Manual,
         drain: Some(Duration::from_secs(30)),
         bake: Duration::from_secs(30),
+        canary: Vec::new(),
         hold: Duration::from_secs(10),
     }
 }

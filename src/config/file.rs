@@ -20,6 +20,7 @@ use super::problem::Wrong;
 use super::section::Section;
 use super::values;
 use crate::model::app::{App, AppName, PlaneChoice, Promote, ReleaseBin, ReleaseConfig, SwitchConfig};
+use crate::model::share::Step;
 
 /// More listen addresses than this are a mistake.
 const MAX_LISTEN: usize = 64;
@@ -90,6 +91,7 @@ fn switch(section: &Section<'_, '_>) -> SwitchConfig {
     SwitchConfig {
         promote: section.get("promote", |value| values::one_of(value, &promote)).unwrap_or(default.promote),
         drain: section.get("drain", drain).unwrap_or(default.drain),
+        canary: section.get("canary", canary).unwrap_or_default(),
         bake: section
             .get("bake", |value| values::duration(value, Duration::ZERO..=7 * DAY))
             .unwrap_or(default.bake),
@@ -104,6 +106,28 @@ fn drain(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
         DeValue::String(word) if word == "forever" => Ok(None),
         value => values::duration(value, Duration::ZERO..=30 * DAY).map(Some),
     }
+}
+
+/// The steps of a canary: each a share and how long it lasts.
+fn canary(value: &DeValue<'_>) -> Result<Vec<Step>, Wrong> {
+    let steps = values::list(value, "steps", step)?;
+    if steps.windows(2).any(|pair| pair[0].share >= pair[1].share) {
+        return Err(Wrong::new("the shares do not grow", "order them, as [\"5% 10m\", \"25% 1h\"]"));
+    }
+    Ok(steps)
+}
+
+fn step(value: &DeValue<'_>) -> Result<Step, Wrong> {
+    let text = values::text(value)?;
+    let mend = "write a share and how long it lasts, as \"10% 5m\"";
+    let wrong = |what: &str| Wrong::new(format!("{} has no {what}", values::shown(&text)), mend);
+    let (share, time) = text.split_once(' ').ok_or_else(|| wrong("time"))?;
+    let share = share.parse().map_err(|_| wrong("share between 0% and 100%"))?;
+    let time = humantime::parse_duration(time.trim())
+        .ok()
+        .filter(|time| !time.is_zero() && *time <= 30 * DAY)
+        .ok_or_else(|| wrong("time up to 30 days"))?;
+    Ok(Step { share, time })
 }
 
 fn release(section: &Section<'_, '_>) -> ReleaseConfig {

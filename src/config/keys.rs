@@ -39,7 +39,7 @@ pub static FORMAT: Format = Format(&[
     ("service.ports", &["blue", "green"]),
     ("health", &["path", "host", "command", "interval", "timeout", "successes", "deadline"]),
     ("hooks", &["prepare", "verify", "switched", "bake", "failed", "deadline"]),
-    ("switch", &["promote", "drain", "bake", "hold"]),
+    ("switch", &["promote", "drain", "bake", "canary", "hold"]),
     ("release", &["keep", "settle", "signed_by"]),
 ]);
 

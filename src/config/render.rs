@@ -138,6 +138,13 @@ fn switch(page: &mut Page, switch: &SwitchConfig, default: &SwitchConfig) {
         differs(&switch.drain, &default.drain, |drain| drain.as_ref().map_or(quoted("forever"), duration));
     page.either("drain", drain, "\"30s\"", "what old connections get");
     page.either("bake", differs(&switch.bake, &default.bake, duration), "\"30s\"", "watched for this long");
+    let steps = differs(&switch.canary, &default.canary, |steps| {
+        let steps = steps
+            .iter()
+            .map(|step| quoted(&format!("{} {}", step.share, humantime::format_duration(step.time))));
+        format!("[{}]", steps.collect::<Vec<_>>().join(", "))
+    });
+    page.either("canary", steps, "[]", "for example [\"5% 10m\", \"25% 1h\"]");
     page.either(
         "hold",
         differs(&switch.hold, &default.hold, duration),

@@ -43,6 +43,9 @@ pub struct Switch {
     /// What has to be active for anything to happen.
     #[serde(default)]
     pub if_active: Option<String>,
+    /// Only this share of the clients, as `10%`; empty: by the configured steps.
+    #[serde(default)]
+    pub canary: Option<String>,
     /// Answer as soon as the route has moved, and do not wait for a candidate.
     #[serde(default)]
     pub no_wait: bool,
@@ -165,6 +168,22 @@ pub enum Event {
     },
     /// A drain is over.
     Settled(Tally),
+    /// A share of the clients goes to a service beside the active one.
+    Canary {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+        /// How much, as `10%`.
+        share: String,
+    },
+    /// It gets none any more.
+    CanaryEnded {
+        /// Its colour.
+        colour: String,
+        /// Its release.
+        release: String,
+    },
     /// The old connections are gone, and what is active now is still watched.
     Baking {
         /// Its colour.
@@ -321,13 +340,16 @@ pub struct AppStatus {
     /// The active colour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
-    /// `vacant`, `trying`, `steady`, `switching`, `draining` or `baking`.
+    /// `vacant`, `trying`, `steady`, `canary`, `switching`, `draining` or `baking`.
     pub phase: String,
     /// The state in a few words, for people.
     pub state: String,
     /// What is known of an upload that has not been dealt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<String>,
+    /// The share of the clients that the inactive service gets, as `10%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
     /// A release that waits its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued: Option<String>,
@@ -374,7 +396,7 @@ pub struct Plane {
 pub struct ServiceStatus {
     /// `green-{app}` or `blue-{app}`.
     pub service: String,
-    /// `active`, `ready`, `starting`, `draining`, `failed` or `empty`.
+    /// `active`, `canary`, `ready`, `starting`, `draining`, `failed` or `empty`.
     pub state: String,
     /// Its release.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,11 @@ pub(super) fn event(notice: Notice) -> api::Event {
             seconds_left: left.map(|left| left.as_secs_f64().ceil() as u64),
         },
         Notice::Settled(counts) => api::Event::Settled(tally(counts)),
+        Notice::Canary { canary, share, .. } => api::Event::Canary {
+            colour: canary.colour.to_string(),
+            release: canary.release.to_string(),
+            share: share.to_string(),
+        },
         Notice::Baking(live, left) => api::Event::Baking {
             colour: live.colour.to_string(),
             release: live.release.to_string(),
@@ -46,11 +51,16 @@ pub(super) fn event(notice: Notice) -> api::Event {
         Notice::Baked(live) => {
             api::Event::Baked { colour: live.colour.to_string(), release: live.release.to_string() }
         }
-        Notice::Bad(live, why) => api::Event::Bad {
-            colour: live.colour.to_string(),
-            release: live.release.to_string(),
-            failure: failure(&why),
-        },
+        Notice::CanaryEnded { canary, bad: None, .. } => {
+            api::Event::CanaryEnded { colour: canary.colour.to_string(), release: canary.release.to_string() }
+        }
+        Notice::Bad(live, why) | Notice::CanaryEnded { canary: live, bad: Some(why), .. } => {
+            api::Event::Bad {
+                colour: live.colour.to_string(),
+                release: live.release.to_string(),
+                failure: failure(&why),
+            }
+        }
         Notice::Unhealthy(live, why) => api::Event::Unhealthy {
             colour: live.colour.to_string(),
             release: live.release.to_string(),
@@ -78,7 +88,8 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
     let deployment = &view.deployment;
     let active = deployment.active();
     let way_back = match deployment.phase() {
-        Phase::Draining { old, bad: None, .. } | Phase::Baking { old, .. } => Some(*old),
+        Phase::Canary { active, .. } => Some(active.release),
+        Phase::Draining { old, was_active: true, bad: None, .. } | Phase::Baking { old, .. } => Some(*old),
         _ => view.catalogue.last_good(active.map(|live| live.release)).map(|release| release.id),
     };
     api::AppStatus {
@@ -96,6 +107,7 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
             Upload::Incoming(what) => Some(what.clone()),
             Upload::Refused(_, failure) => Some(format!("refused: {}", failure.reason)),
         },
+        canary: deployment.canary().map(|(_, plan)| plan.share.to_string()),
         queued: deployment.queued().map(|release| release.to_string()),
         way_back: way_back.map(|release| release.to_string()),
         health: view.health.clone().map(|Probe { healthy, answer }| api::Health { healthy, answer }),
@@ -114,6 +126,7 @@ const fn phase(phase: &Phase) -> &'static str {
         Phase::Switching { .. } => "switching",
         Phase::Draining { .. } => "draining",
         Phase::Baking { .. } => "baking",
+        Phase::Canary { .. } => "canary",
     }
 }
 
@@ -126,6 +139,7 @@ fn summary(view: &View) -> String {
         Phase::Vacant { failed: Some((_, failure)) } => format!("failed: {}", failure.reason),
         Phase::Trying { candidate, .. } => format!("{} is coming up", candidate.release),
         Phase::Switching { to, .. } => format!("switching to {to}"),
+        Phase::Canary { canary, plan, .. } => format!("{} of the clients get {canary}", plan.share),
         Phase::Draining { active, .. } => format!("draining {}", active.colour.other()),
         Phase::Steady { active, .. } | Phase::Baking { active, .. } if down(view, active.colour) => {
             format!("{} is down, connections wait", active.colour)
@@ -199,6 +213,7 @@ fn inactive(phase: &Phase) -> (&'static str, Option<ReleaseId>, Option<&Failure>
         }
         Phase::Draining { old, .. } => ("draining", Some(*old), None),
         Phase::Baking { old, .. } => ("ready", Some(*old), None),
+        Phase::Canary { canary, .. } => ("canary", Some(*canary), None),
         Phase::Vacant { failed: None } | Phase::Steady { standby: Standby::Empty, .. } => {
             ("empty", None, None)
         }

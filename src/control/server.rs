@@ -21,6 +21,7 @@ use super::{Apps, report};
 use crate::engine::{Handle, Wish};
 use crate::model::app::AppName;
 use crate::model::deployment::{Outcome, Wait};
+use crate::model::share::Share;
 
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 64 << 10;
@@ -209,8 +210,9 @@ enum Command {
 fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
     Ok(match verb {
         "switch" => {
-            let api::Switch { to, if_active, no_wait } = api::from_json(body)?;
-            Command::Wish(Wish::Switch { to, if_active }, wait(no_wait, Wait::Drained))
+            let api::Switch { to, if_active, canary, no_wait } = api::from_json(body)?;
+            let canary = canary.map(|share| share_of(&share)).transpose()?;
+            Command::Wish(Wish::Switch { to, if_active, canary }, wait(no_wait, Wait::Drained))
         }
         "rollback" => {
             let api::Rollback { to, no_wait } = api::from_json(body)?;
@@ -234,6 +236,11 @@ fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
 /// How far someone waits who may have said that he does not.
 const fn wait(no_wait: bool, otherwise: Wait) -> Wait {
     if no_wait { Wait::Moved } else { otherwise }
+}
+
+/// The share of a canary; none: by the configured steps.
+fn share_of(text: &str) -> Result<Option<Share>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 /// Checks the reason of a freeze: others read it on their terminals.

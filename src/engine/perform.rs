@@ -15,7 +15,7 @@ use crate::model::app::{Check, HealthConfig, Service, ServiceId};
 use crate::model::colour::Colour;
 use crate::model::deployment::{Live, Notice, Tally};
 use crate::model::health::{Exit, Failure, Gate, Probe};
-use crate::routing::{Route, Target, Which};
+use crate::routing::{Canary, Route, Target, Which};
 use crate::services::{ServiceError, Services};
 
 /// How many of a failed service's last lines an answer carries.
@@ -135,8 +135,19 @@ impl<R: Route, S: Services> World<R, S> {
         }
     }
 
+    /// Sends a share of the clients elsewhere, or nobody any more.
+    pub(super) async fn split(&self, canary: Option<Canary>) -> Result<(), String> {
+        match timeout(MOVE, self.route.split(canary)).await {
+            Ok(split) => split.map_err(|error| error.to_string()),
+            Err(_) => Err("it did not answer in time".into()),
+        }
+    }
+
     /// Waits until no connection to that colour is left: quiet ones are closed on the way, and at `until` all.
     pub(super) async fn drain(&self, colour: Colour, until: Option<Instant>) -> Tally {
+        if let Err(error) = self.split(None).await {
+            tracing::error!(%colour, error, "new clients may still be sent to what is drained");
+        }
         let mut tally = Tally::default();
         let at_first = self.route.open_connections(colour).await;
         let mut step = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use crate::model::colour::Colour;
 use crate::model::deployment::{Event, Live, Phase, Standby};
 use crate::model::health::Exit;
 use crate::model::release::ReleaseId;
-use crate::routing::Route;
+use crate::routing::{Canary, Route, Target};
 use crate::services::{ServiceError, Services};
 
 /// How soon the start of the active service is tried again, at first and at most.
@@ -23,8 +23,12 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.settle_half_done_switch();
         let wanted = self.state.saved.wanted;
         if let Some(active) = self.deployment.active() {
+            // First: those who wait until the route points somewhere go to their side at once.
+            self.recover_canary().await;
             self.recover_active(active).await;
             self.recover_inactive(active.colour.other(), wanted).await;
+            // It may have been lost.
+            self.recover_canary().await;
         } else {
             self.stop_leftover(Colour::Blue).await;
         }
@@ -46,6 +50,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.state.saved.active = Some(other);
             self.state.saved.standby = Some((active.release, None));
             self.state.saved.baking = false;
+            self.state.saved.canary = None;
             self.begin_anew();
         }
     }
@@ -109,7 +114,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     async fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
         let standby = match self.deployment.phase() {
             Phase::Steady { standby, .. } => standby.clone(),
-            Phase::Baking { old, .. } => Standby::Warm(*old),
+            Phase::Canary { canary: old, .. } | Phase::Baking { old, .. } => Standby::Warm(*old),
             _ => return,
         };
         let Ok(runs) = self.runs(colour).await else { return };
@@ -125,6 +130,18 @@ impl<R: Route, S: Services> Engine<R, S> {
                 self.stop_leftover(colour).await;
             }
             _ => {}
+        }
+    }
+
+    /// A canary goes on as it was; what the route has of one that is over ends.
+    async fn recover_canary(&mut self) {
+        let canary = self.deployment.canary().and_then(|(live, plan)| {
+            let recipe = self.release(live)?.recipe;
+            let target = Target { colour: live.colour, address: recipe::address(&recipe, live.colour) };
+            Some(Canary { target, share: plan.share })
+        });
+        if let Err(why) = self.world.split(canary).await {
+            tracing::error!(app = %self.app.name, why, "the clients could not be split as they were");
         }
     }
 

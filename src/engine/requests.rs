@@ -6,7 +6,6 @@ use tokio::sync::oneshot;
 
 use super::task::{Engine, policy};
 use super::tell::Waiter;
-use super::vitals::Watch;
 use super::{View, Wish, blocking, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
@@ -83,11 +82,18 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// What a wish comes to: names looked up, guards checked.
     fn goal(&self, wish: &Wish) -> Result<Goal, String> {
         match wish {
-            Wish::Switch { to, if_active } => {
+            Wish::Switch { to, if_active, canary } => {
                 if let Some(guard) = if_active {
                     self.check_guard(&self.named(guard)?, guard)?;
                 }
-                to.as_deref().map_or(Ok(Goal::Other), |to| self.named(to))
+                match (to, canary) {
+                    (Some(_), Some(_)) => {
+                        Err("a canary is what the other service holds: leave --to away".into())
+                    }
+                    (Some(to), None) => self.named(to),
+                    (None, Some(share)) => Ok(Goal::Canary(*share)),
+                    (None, None) => Ok(Goal::Other),
+                }
             }
             Wish::Deploy { release, prepare, .. } => {
                 let release = match release {
@@ -108,7 +114,10 @@ impl<R: Route, S: Services> Engine<R, S> {
                 )),
             },
             Wish::Rollback { to: None } => {
-                if let Phase::Draining { old, bad: None, .. } | Phase::Baking { old, .. } =
+                if let Phase::Canary { active, .. } = self.deployment.phase() {
+                    return Ok(Goal::Release(active.release));
+                }
+                if let Phase::Draining { old, was_active: true, bad: None, .. } | Phase::Baking { old, .. } =
                     self.deployment.phase()
                 {
                     return Ok(Goal::Release(*old));
@@ -156,7 +165,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let holds = active.is_some_and(|live| match guard {
             Goal::Colour(colour) => live.colour == *colour,
             Goal::Release(release) => live.release == *release,
-            Goal::Other | Goal::Ready(_) => false,
+            Goal::Other | Goal::Canary(_) | Goal::Ready(_) => false,
         });
         if holds {
             return Ok(());
@@ -196,7 +205,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             ports: self.ports,
             connections: ByColour::default(),
             last_exit: self.last_exit.clone(),
-            health: self.watch.as_ref().and_then(Watch::last),
+            health: self.watch.as_ref().and_then(|watch| watch.last(self.deployment.active())),
             freeze: self.state.freeze.clone(),
         };
         let world = self.world.clone();

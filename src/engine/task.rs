@@ -19,10 +19,11 @@ use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, 
 use crate::model::health::{Exit, Failure};
 use crate::model::hooks::Hook;
 use crate::model::release::{Release, Verdict};
+use crate::model::share::Share;
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
-use crate::routing::Route;
+use crate::routing::{Canary, Route, Target};
 use crate::services::{Exited, Services};
 use crate::state::{AppState, StateDir};
 
@@ -172,6 +173,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             match command {
                 Command::Persist => unwritten = self.persist().await.err(),
                 Command::PointAt(ticket, live) => self.decided(ticket, live, unwritten.take()),
+                Command::Split(ticket, live, share) => match unwritten.take() {
+                    Some(error) => self.not_decided(ticket, &error),
+                    None => self.start_split(ticket, live, share),
+                },
                 command => self.carry_out(command).await,
             }
         }
@@ -194,7 +199,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             }
             Command::Try(ticket, live) => self.start_try(ticket, live),
             Command::Verify(ticket, live) => self.start_verify(ticket, live),
-            Command::Persist | Command::PointAt(..) => {}
+            Command::Persist | Command::PointAt(..) | Command::Split(..) => {}
             Command::Drain(ticket, colour, until) => {
                 let world = self.world.clone();
                 self.start_job(async move { Event::Drained(ticket, world.drain(colour, until).await) });
@@ -264,12 +269,14 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// Moves the route, if the decision is on disk. A way back is taken even so: it must not depend on a full disk.
     fn decided(&mut self, ticket: u64, live: Live, unwritten: Option<io::Error>) {
         match unwritten {
-            Some(error) if !self.deployment.is_rollback() => {
-                let why = format!("the decision could not be written to disk: {error}");
-                self.start_job(async move { Event::NotMoved(ticket, why) });
-            }
+            Some(error) if !self.deployment.is_rollback() => self.not_decided(ticket, &error),
             _ => self.start_move(ticket, live),
         }
+    }
+
+    fn not_decided(&mut self, ticket: u64, error: &io::Error) {
+        let why = format!("the decision could not be written to disk: {error}");
+        self.start_job(async move { Event::NotMoved(ticket, why) });
     }
 
     fn start_move(&mut self, ticket: u64, live: Live) {
@@ -282,6 +289,21 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.mover = self.find_mover();
         self.start_job(async move {
             match world.point_at(live, address).await {
+                Ok(()) => Event::Moved(ticket),
+                Err(why) => Event::NotMoved(ticket, why),
+            }
+        });
+    }
+
+    fn start_split(&mut self, ticket: u64, live: Live, share: Share) {
+        let Some(release) = self.release(live) else {
+            let why = format!("the release store does not have {}", live.release);
+            return self.start_job(async move { Event::NotMoved(ticket, why) });
+        };
+        let target = Target { colour: live.colour, address: recipe::address(&release.recipe, live.colour) };
+        let world = self.world.clone();
+        self.start_job(async move {
+            match world.split(Some(Canary { target, share })).await {
                 Ok(()) => Event::Moved(ticket),
                 Err(why) => Event::NotMoved(ticket, why),
             }
@@ -396,6 +418,7 @@ pub(super) fn policy(app: &App, state: &AppState) -> Policy {
         drain: app.switch.drain,
         bake: app.switch.bake,
         deadline: app.health.deadline + hooks::before_traffic(app, state),
+        canary: app.switch.canary.clone(),
         frozen: state.freeze.is_some(),
     }
 }

@@ -10,6 +10,7 @@ use super::blocking;
 use super::perform::LAST_LINES;
 use super::task::Engine;
 use crate::model::deployment::{AskId, Event, Live, Notice, Outcome, Phase, Way};
+use crate::model::health::Failure;
 use crate::model::release::{Release, ReleaseId, Verdict};
 use crate::routing::Route;
 use crate::services::Services;
@@ -64,6 +65,22 @@ impl<R: Route, S: Services> Engine<R, S> {
                     self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
                 }
             }
+            Notice::Canary { canary, share, active, by } => {
+                tracing::info!(%app, release = %canary.release, colour = %canary.colour, %share, "canary");
+                self.record(&self.who(*by), "canary", Some(*active), Some(*canary), &share.to_string()).await;
+            }
+            Notice::CanaryEnded { canary, active, bad, by } => {
+                match bad {
+                    Some(Failure { reason, .. }) => {
+                        tracing::error!(%app, release = %canary.release, colour = %canary.colour, reason, "the canary is bad, it gets no clients any more");
+                    }
+                    None => {
+                        tracing::info!(%app, release = %canary.release, colour = %canary.colour, "the canary was ended");
+                    }
+                }
+                let result = bad.as_ref().map_or("ended", |failure| &failure.reason);
+                self.record(&self.who(*by), "canary", Some(*canary), Some(*active), result).await;
+            }
             Notice::Bad(live, failure) => {
                 tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "bad, it is rolled back");
                 self.record(DORC, "bake", None, Some(*live), &failure.reason).await;
@@ -91,6 +108,12 @@ impl<R: Route, S: Services> Engine<R, S> {
             let id = *id;
             self.state.catalogue.judge(id, Verdict::Untried);
         }
+    }
+
+    /// Who asked for it: a user, or nobody but dorc itself.
+    fn who(&self, ask: Option<AskId>) -> String {
+        let waiter = ask.and_then(|ask| self.waiters.get(&ask));
+        waiter.map_or_else(|| DORC.to_owned(), |waiter| waiter.who.clone())
     }
 
     /// Who wants the switch that is under way, and as what.
@@ -136,7 +159,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     pub(super) async fn answer(&mut self, ask: AskId, outcome: Outcome) {
         let Some(waiter) = self.waiters.remove(&ask) else { return };
         let refused = match &outcome {
-            Outcome::Done { .. } | Outcome::Ready(_) => None,
+            Outcome::Done { .. } | Outcome::Ready(_) | Outcome::Canary { .. } => None,
             // It has its own lines.
             Outcome::RolledBack { .. } => None,
             Outcome::NotRolledBack { why, .. } => Some(format!("it could not be rolled back: {why}")),

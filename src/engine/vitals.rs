@@ -1,4 +1,4 @@
-//! The health of the active service: in its bake closely, later from time to time.
+//! The health of the active service: in its bake closely, later from time to time. While there is a canary, the canary's.
 
 use std::time::Duration;
 
@@ -26,15 +26,15 @@ const ONCE_MORE: Duration = Duration::from_millis(50);
 /// What watches over a service.
 pub(super) struct Watch {
     of: Live,
-    baking: bool,
+    closely: bool,
     last: watch::Receiver<Option<Probe>>,
     task: AbortHandle,
 }
 
 impl Watch {
-    /// What the service answered last.
-    pub(super) fn last(&self) -> Option<Probe> {
-        self.last.borrow().clone()
+    /// What that service answered last, if it is the one that is watched.
+    pub(super) fn last(&self, of: Option<Live>) -> Option<Probe> {
+        if of == Some(self.of) { self.last.borrow().clone() } else { None }
     }
 }
 
@@ -45,25 +45,24 @@ impl Drop for Watch {
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
-    /// Watches over what is active now, as closely as it is to be.
+    /// Watches over what is active now, or the canary, as closely as it is to be.
     ///
     /// One that has proved itself is asked only where the app says how: that its process ends is told by its supervisor,
     /// and whoever has nothing more to say than that the port answers is not woken for it.
     pub(super) fn keep_watch(&mut self) {
-        let baking = self.deployment.is_baking();
-        let wanted = self.deployment.active().filter(|live| {
+        let wanted = self.deployment.watched().filter(|(live, closely)| {
             let check = self.state.catalogue.get(live.release).map(|release| &release.recipe.check);
-            check.is_some_and(|check| baking || !matches!(check, Check::Port { .. }))
+            check.is_some_and(|check| *closely || !matches!(check, Check::Port { .. }))
         });
-        if self.watch.as_ref().map(|watch| (watch.of, watch.baking)) == wanted.map(|live| (live, baking)) {
+        if self.watch.as_ref().map(|watch| (watch.of, watch.closely)) == wanted {
             return;
         }
-        self.watch = wanted.and_then(|live| self.watch_over(live, baking));
+        self.watch = wanted.and_then(|(live, closely)| self.watch_over(live, closely));
     }
 
-    fn watch_over(&mut self, of: Live, baking: bool) -> Option<Watch> {
+    fn watch_over(&mut self, of: Live, closely: bool) -> Option<Watch> {
         let question = self.question(&self.release(of)?, of.colour);
-        let pause = match (&question.check, baking) {
+        let pause = match (&question.check, closely) {
             (_, false) => PROVED,
             // A program is more than a question.
             (Check::Command(_), true) => question.health.interval,
@@ -71,7 +70,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         };
         let (tell, last) = watch::channel(None);
         let task = self.errands.spawn(look_after(of, question, pause, self.events.0.clone(), tell));
-        Some(Watch { of, baking, last, task })
+        Some(Watch { of, closely, last, task })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::colour::{ByColour, Colour};
 use super::hooks::Hooks;
 use super::release::ReleaseId;
+use super::share::Step;
 
 /// The longest name an application may have, in characters.
 pub const MAX_NAME: usize = 32;
@@ -210,6 +211,8 @@ pub struct SwitchConfig {
     pub drain: Option<Duration>,
     /// How long the new colour is watched after a switch.
     pub bake: Duration,
+    /// The steps of a canary; none: only where a share is named.
+    pub canary: Vec<Step>,
     /// How long a connection waits for a service that is restarting.
     pub hold: Duration,
 }

@@ -8,11 +8,14 @@
 //!                                    Offered             └───────── switch ────────────────┘
 //! ```
 //!
+//! Between ready and `Switching` there may be a `Canary`, which ends as a switch, or as a drain of what got its share.
+//!
 //! One job at a time is under way in the world, and it carries a [`Ticket`]; the answer to an older one
 //! is late and ignored. Whoever waits is an [`Ask`], and is answered exactly once.
 
 mod asks;
 mod bake;
+mod canary;
 mod messages;
 mod queue;
 mod saved;
@@ -24,6 +27,7 @@ use super::app::Promote;
 use super::colour::Colour;
 use super::health::Failure;
 use super::release::ReleaseId;
+use super::share::{Plan, Step};
 
 pub use messages::{Ask, Command, Event, Goal, Notice, Outcome, Tally, Wait};
 pub use saved::Saved;
@@ -44,6 +48,13 @@ pub struct Live {
     pub colour: Colour,
     /// What it runs.
     pub release: ReleaseId,
+}
+
+impl Live {
+    /// That release in the other colour.
+    const fn beside(self, release: ReleaseId) -> Self {
+        Self { colour: self.colour.other(), release }
+    }
 }
 
 /// What the inactive service is.
@@ -102,6 +113,21 @@ pub enum Phase {
         /// What the other service is.
         standby: Standby,
     },
+    /// A share of the clients is sent to the other service.
+    Canary {
+        /// What gets the rest.
+        active: Live,
+        /// What the other service runs.
+        canary: ReleaseId,
+        /// How much, and what follows.
+        plan: Plan,
+        /// When the next step is due.
+        until: Option<Instant>,
+        /// The job that sets the share, and when it is overdue; `None`: it is set.
+        job: Option<(Ticket, Instant)>,
+        /// Those who wait for it to be set.
+        asks: Vec<Ask>,
+    },
     /// Traffic is being moved.
     Switching {
         /// Where it comes from.
@@ -125,6 +151,8 @@ pub enum Phase {
         active: Live,
         /// What the other service runs.
         old: ReleaseId,
+        /// Whether it had all the traffic, and not only a share: then it is the way back.
+        was_active: bool,
         /// The job.
         ticket: Ticket,
         /// When it ends at the latest; `None`: when the last connection does.
@@ -156,6 +184,8 @@ pub enum Phase {
 pub enum Way {
     /// To what has to prove itself under traffic.
     Forth,
+    /// Not all of it: once it was found healthy, it gets a share.
+    Part(Plan),
     /// Back to what was active before. If that does not work, what is left goes on to bake until then.
     Back(Option<Instant>),
     /// Back by itself, because what is left failed while it baked.
@@ -179,7 +209,7 @@ pub enum Upload {
 }
 
 /// What the machine needs to know of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Who promotes a ready candidate.
     pub promote: Promote,
@@ -189,8 +219,26 @@ pub struct Policy {
     pub bake: Duration,
     /// How long a candidate has.
     pub deadline: Duration,
+    /// The steps of a canary.
+    pub canary: Vec<Step>,
     /// Whether nothing new may come up by itself.
     pub frozen: bool,
+}
+
+impl Phase {
+    /// What was going on, where both services are well.
+    fn beside(active: Live, warm: ReleaseId, policy: &Policy, saved: &Saved, now: Instant) -> Self {
+        let asks = Vec::new();
+        if let Some(plan) = saved.canary.clone() {
+            let until = plan.time.map(|time| now + time);
+            return Self::Canary { active, canary: warm, plan, until, job: None, asks };
+        }
+        if saved.baking {
+            let until = now + policy.bake;
+            return Self::Baking { active, old: warm, until, tally: Tally::default(), asks };
+        }
+        Self::Steady { active, standby: Standby::Warm(warm) }
+    }
 }
 
 /// The deployment of one app.
@@ -214,14 +262,7 @@ impl Deployment {
     pub fn new(policy: Policy, saved: &Saved, now: Instant) -> Self {
         let phase = match saved.active {
             Some(active) => match &saved.standby {
-                Some((old, None)) if saved.baking => Phase::Baking {
-                    active,
-                    old: *old,
-                    until: now + policy.bake,
-                    tally: Tally::default(),
-                    asks: Vec::new(),
-                },
-                Some((release, None)) => Phase::Steady { active, standby: Standby::Warm(*release) },
+                Some((warm, None)) => Phase::beside(active, *warm, &policy, saved, now),
                 Some((release, Some(failure))) => {
                     Phase::Steady { active, standby: Standby::Failed(*release, failure.clone()) }
                 }
@@ -269,11 +310,28 @@ impl Deployment {
         match &self.phase {
             Phase::Vacant { .. } => None,
             Phase::Trying { active, .. } => *active,
+            Phase::Canary { active, .. } => Some(*active),
             Phase::Steady { active, .. } | Phase::Draining { active, .. } | Phase::Baking { active, .. } => {
                 Some(*active)
             }
             Phase::Switching { from, .. } => *from,
         }
+    }
+
+    /// What gets a share of the clients, and how much.
+    #[must_use]
+    pub fn canary(&self) -> Option<(Live, &Plan)> {
+        match &self.phase {
+            Phase::Canary { active, canary, plan, .. } => Some((active.beside(*canary), plan)),
+            _ => None,
+        }
+    }
+
+    /// The service whose health counts most now, and whether it still has to prove itself.
+    #[must_use]
+    pub fn watched(&self) -> Option<(Live, bool)> {
+        let canary = self.canary().map(|(canary, _)| (canary, true));
+        canary.or_else(|| self.active().map(|active| (active, self.is_baking())))
     }
 
     /// The colour that a candidate or the standby has.
@@ -306,6 +364,7 @@ impl Deployment {
                 Standby::Warm(release) | Standby::Failed(release, _) => Some(*release),
             },
             Phase::Switching { to, .. } => Some(*to),
+            Phase::Canary { canary, .. } => Some(*canary),
             Phase::Draining { old, .. } | Phase::Baking { old, .. } => Some(*old),
         };
         self.active().map(|live| live.release).into_iter().chain(other).chain(self.queued()).collect()
@@ -314,12 +373,14 @@ impl Deployment {
     /// When [`Event::Tick`] is due.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
-        let baked = match &self.phase {
+        let next = match &self.phase {
             Phase::Draining { bake, .. } => *bake,
             Phase::Baking { until, .. } => Some(*until),
+            // While it is frozen it gets no more.
+            Phase::Canary { until, .. } => until.filter(|_| !self.policy.frozen),
             _ => None,
         };
-        self.overdue_at().into_iter().chain(baked).min()
+        self.overdue_at().into_iter().chain(next).min()
     }
 
     /// When the job that is under way should have been done long since.
@@ -329,6 +390,7 @@ impl Deployment {
             Phase::Vacant { .. } | Phase::Steady { .. } | Phase::Baking { .. } => None,
             Phase::Trying { candidate, .. } => Some(candidate.overdue),
             Phase::Switching { overdue, .. } => Some(*overdue),
+            Phase::Canary { job, .. } => job.map(|(_, overdue)| overdue),
             Phase::Draining { until, .. } => until.map(|until| until + PATIENCE),
         }
     }

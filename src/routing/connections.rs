@@ -3,7 +3,7 @@
 //! Choosing a target and being counted is one step under one lock, and so is moving the target: once
 //! `point_at` has returned, nothing new reaches the old colour and its count can only fall.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Target, Which};
+use super::{Canary, Course, Target, Which};
 use crate::model::colour::{ByColour, Colour};
 
 /// The connections of one route, and where it points.
@@ -24,7 +24,7 @@ pub struct Register {
 
 #[derive(Debug, Default)]
 struct Inner {
-    target: Option<Target>,
+    course: Course,
     open: ByColour<Vec<Arc<Entry>>>,
     spared: ByColour<usize>,
 }
@@ -64,20 +64,32 @@ impl Register {
 
     /// Moves the target; connections that choose from now on get the new one.
     pub fn point_at(&self, target: Option<Target>) {
-        self.lock().target = target;
+        let mut inner = self.lock();
+        inner.course = inner.course.point_at(target);
+    }
+
+    /// Sends a share of the connections that choose from now on elsewhere.
+    pub fn split(&self, canary: Option<Canary>) {
+        let mut inner = self.lock();
+        inner.course = inner.course.split(canary);
+    }
+
+    /// Both in one step.
+    pub fn steer(&self, course: Course) {
+        self.lock().course = course;
     }
 
     /// Where connections go now.
     #[must_use]
-    pub fn pointing_at(&self) -> Option<Target> {
-        self.lock().target
+    pub fn course(&self) -> Course {
+        self.lock().course
     }
 
     /// Chooses the target for one connection, which counts as the target's from here until the ticket is dropped.
     #[must_use]
-    pub fn choose(self: &Arc<Self>) -> Option<(SocketAddr, Ticket)> {
+    pub fn choose(self: &Arc<Self>, client: IpAddr) -> Option<(SocketAddr, Ticket)> {
         let mut inner = self.lock();
-        let Target { colour, address } = inner.target?;
+        let Target { colour, address } = inner.course.of(client)?;
         let list = &mut inner.open[colour];
         let entry = Arc::new(Entry {
             index: AtomicUsize::new(list.len()),
@@ -229,7 +241,11 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn pointing_at_blue() -> Arc<Register> {
         let register = Arc::new(Register::default());
@@ -239,7 +255,7 @@ mod tests {
     }
 
     fn ticket(register: &Arc<Register>) -> Ticket {
-        register.choose().expect("it points at blue").1
+        register.choose(CLIENT).expect("it points at blue").1
     }
 
     #[test]
@@ -252,7 +268,7 @@ mod tests {
         }
         assert_eq!(register.open(Colour::Green), 0);
         register.point_at(None);
-        assert!(register.choose().is_none());
+        assert!(register.choose(CLIENT).is_none());
     }
 
     #[test]

@@ -38,8 +38,8 @@ use self::mailbox::Mailbox;
 use self::room::Room;
 use self::threads::Threads;
 use super::connections::Register;
-use super::{Route, Target, Which};
-use crate::model::colour::Colour;
+use super::{Canary, Course, Route, Target, Which};
+use crate::model::colour::{ByColour, Colour};
 
 /// How often a route that finishes looks for connections that fell quiet.
 const LOOK: Duration = Duration::from_millis(20);
@@ -83,7 +83,7 @@ impl Plane {
             hold: Mutex::new(hold),
             held: AtomicUsize::new(0),
             given_up: AtomicU64::new(0),
-            pace: tokio::sync::Mutex::new(Pace::default()),
+            paces: ByColour::default(),
             moves: watch::Sender::new(()),
             closing: watch::Sender::new(false),
             waiting: self.waiting.clone(),
@@ -104,7 +104,7 @@ struct Shared {
     hold: Mutex<Duration>,
     held: AtomicUsize,
     given_up: AtomicU64,
-    pace: tokio::sync::Mutex<Pace>,
+    paces: ByColour<tokio::sync::Mutex<Pace>>,
     /// Tells those who are held that the target was moved.
     moves: watch::Sender<()>,
     closing: watch::Sender<bool>,
@@ -177,6 +177,18 @@ impl TcpRoute {
         let unwanted: Vec<Listener> = unwanted;
         unwanted.into_iter().for_each(Listener::end);
         Ok(())
+    }
+
+    /// Where clients go now.
+    #[must_use]
+    pub fn course(&self) -> Course {
+        self.0.shared.register.course()
+    }
+
+    /// Sends clients that come from now on there.
+    pub fn steer(&self, course: Course) {
+        self.0.shared.register.steer(course);
+        self.0.shared.moves.send_replace(());
     }
 
     /// The listening sockets, as duplicates for the descriptor store.
@@ -257,8 +269,14 @@ impl Route for TcpRoute {
         Ok(())
     }
 
+    async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
+        self.0.shared.register.split(canary);
+        self.0.shared.moves.send_replace(());
+        Ok(())
+    }
+
     fn pointing_at(&self) -> Option<Target> {
-        self.0.shared.register.pointing_at()
+        self.course().target
     }
 
     async fn open_connections(&self, colour: Colour) -> usize {

@@ -14,6 +14,7 @@ use crate::model::deployment::{Live, Saved};
 use crate::model::health::Failure;
 use crate::model::hooks::{self, Hook};
 use crate::model::release::{self, Catalogue};
+use crate::model::share;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
@@ -28,6 +29,8 @@ pub(super) struct State {
     #[serde(default)]
     baking: bool,
     #[serde(default)]
+    canary: Option<Plan>,
+    #[serde(default)]
     ports: Option<Both<u16>>,
     #[serde(default)]
     fingerprint: Option<String>,
@@ -35,6 +38,15 @@ pub(super) struct State {
     in_directory: Option<String>,
     #[serde(default)]
     freeze: Option<Freeze>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Plan {
+    share: String,
+    #[serde(default)]
+    time_ms: Option<u64>,
+    #[serde(default)]
+    rest: Vec<(String, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,7 +150,7 @@ impl From<Reasons> for Failure {
 
 impl From<&AppState> for State {
     fn from(state: &AppState) -> Self {
-        let Saved { active, standby, wanted, baking } = &state.saved;
+        let Saved { active, standby, wanted, baking, canary } = &state.saved;
         Self {
             last_number: state.catalogue.last_number,
             releases: state.catalogue.releases.iter().map(Release::from).collect(),
@@ -148,6 +160,7 @@ impl From<&AppState> for State {
                 .map(|(release, failure)| (release.to_string(), failure.as_ref().map(Reasons::from))),
             wanted: wanted.map(|release| release.to_string()),
             baking: *baking,
+            canary: canary.as_ref().map(Plan::from),
             ports: state.ports.as_ref().map(Both::from),
             fingerprint: state.fingerprint.clone(),
             in_directory: state.in_directory.map(|digest| digest.to_string()),
@@ -175,11 +188,12 @@ impl TryFrom<State> for AppState {
             None => None,
         };
         let wanted = state.wanted.as_deref().map(named).transpose()?;
+        let canary = state.canary.map(share::Plan::try_from).transpose()?;
         let releases =
             state.releases.into_iter().map(release::Release::try_from).collect::<Result<_, _>>()?;
         Ok(Self {
             catalogue: Catalogue { releases, last_number: state.last_number },
-            saved: Saved { active, standby, wanted, baking: state.baking },
+            saved: Saved { active, standby, wanted, baking: state.baking, canary },
             ports: state.ports.map(ByColour::from),
             fingerprint: state.fingerprint,
             in_directory: state.in_directory.as_deref().map(named).transpose()?,
@@ -188,6 +202,32 @@ impl TryFrom<State> for AppState {
                 why,
                 since: time(since),
             }),
+        })
+    }
+}
+
+impl From<&share::Plan> for Plan {
+    fn from(plan: &share::Plan) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            share: plan.share.to_string(),
+            time_ms: plan.time.map(millis),
+            rest: plan.rest.iter().map(|step| (step.share.to_string(), millis(step.time))).collect(),
+        }
+    }
+}
+
+impl TryFrom<Plan> for share::Plan {
+    type Error = String;
+
+    fn try_from(plan: Plan) -> Result<Self, String> {
+        let step = |(share, time): (String, u64)| {
+            Ok::<_, String>(share::Step { share: named(&share)?, time: Duration::from_millis(time) })
+        };
+        Ok(Self {
+            share: named(&plan.share)?,
+            time: plan.time_ms.map(Duration::from_millis),
+            rest: plan.rest.into_iter().map(step).collect::<Result<_, _>>()?,
         })
     }
 }

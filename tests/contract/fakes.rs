@@ -1,6 +1,6 @@
 //! The fakes, so that the tests that use them may be believed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use dorc::model::colour::Colour;
@@ -11,7 +11,7 @@ use crate::route_cases::Bed;
 use crate::stand_ins::{FakeClient, FakeRoute, FakeServices};
 
 mod route {
-    use super::{Bed, Colour, FakeClient, FakeRoute, Route, SocketAddr, Target};
+    use super::{Bed, Colour, FakeClient, FakeRoute, IpAddr, Route, SocketAddr, Target};
 
     async fn bed() -> FakeRoute {
         FakeRoute::default()
@@ -31,6 +31,10 @@ mod route {
 
         async fn connect(&self, busy: bool) -> FakeClient {
             self.connect(busy).unwrap()
+        }
+
+        async fn colour_for(&self, client: IpAddr) -> Colour {
+            self.connect_from(client, false).unwrap().colour
         }
 
         async fn closed(&self, client: FakeClient) {

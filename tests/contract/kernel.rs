@@ -8,7 +8,7 @@
 
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,10 +25,10 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::Mutex;
 
-use crate::route_cases::Bed;
+use crate::route_cases::{Bed, ask_colour};
 use crate::systemd::TEST_HOST;
 
-/// Where a service is told that it is one.
+/// Where a service is told that it is one, and its name.
 const SERVICE: &str = "DORC_CONTRACT_SERVICE";
 
 struct Service {
@@ -46,7 +46,7 @@ impl Service {
         fs::create_dir_all(&group).unwrap();
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", "kernel::a_service", "--ignored", "--nocapture"])
-            .env(SERVICE, "1")
+            .env(SERVICE, name)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -72,9 +72,8 @@ fn groups() -> PathBuf {
 #[ignore = "a part of the other cases, which run it"]
 fn a_service() {
     use std::io::{Read, Write};
-    if env::var_os(SERVICE).is_none() {
-        return;
-    }
+    let Ok(name) = env::var(SERVICE) else { return };
+    let initial = name.as_bytes()[0];
     std::io::stdin().read_exact(&mut [0; 3]).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     eprintln!("{}", listener.local_addr().unwrap());
@@ -85,6 +84,8 @@ fn a_service() {
             while let Ok(1) = client.read(&mut byte) {
                 if byte == *b"?" {
                     eprintln!("?");
+                } else if byte == *b"c" {
+                    client.write_all(&[initial]).unwrap();
                 } else {
                     // The kernel tells times in ticks: so it is known who spoke last.
                     std::thread::sleep(Duration::from_millis(20));
@@ -127,6 +128,14 @@ async fn bed() -> Option<KernelBed> {
     Some(KernelBed { route, _plane: plane, address, services })
 }
 
+impl KernelBed {
+    /// Nobody came by the tcp plane.
+    fn went_straight(&self) {
+        let by_tcp = Colour::BOTH.map(|colour| self.route.tcp().accepted(colour));
+        assert_eq!(by_tcp, [0, 0], "it went straight");
+    }
+}
+
 impl Bed for KernelBed {
     type Client = TcpStream;
 
@@ -142,11 +151,7 @@ impl Bed for KernelBed {
         let mut client = TcpStream::connect(self.address).await.unwrap();
         client.write_all(b"\n").await.unwrap();
         client.read_exact(&mut [0]).await.unwrap();
-        assert_eq!(
-            self.route.tcp().accepted(Colour::Blue) + self.route.tcp().accepted(Colour::Green),
-            0,
-            "it went straight"
-        );
+        self.went_straight();
         if busy {
             client.write_all(b"?").await.unwrap();
             let colour = self.route.pointing_at().unwrap().colour;
@@ -154,6 +159,12 @@ impl Bed for KernelBed {
             assert_eq!(asked.as_deref(), Some("?"));
         }
         client
+    }
+
+    async fn colour_for(&self, client: IpAddr) -> Colour {
+        let colour = ask_colour(client, self.address).await;
+        self.went_straight();
+        colour
     }
 
     async fn closed(&self, mut client: TcpStream) {
@@ -183,4 +194,8 @@ cases!(
     closes_all_of_one_colour,
     closes_what_is_quiet_only,
     who_left_is_not_counted,
+    a_canary_gets_its_share,
+    a_client_stays_on_its_side,
+    a_move_ends_the_canary,
+    a_canary_waits_for_a_target,
 );

@@ -1,9 +1,13 @@
 //! What every plane has to do, as cases over the seam: the fake one and the real ones run the same.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dorc::model::colour::Colour;
-use dorc::routing::{Route, Target, Which};
+use dorc::model::share::Share;
+use dorc::routing::{Canary, Route, Target, Which};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use crate::services_cases::eventually;
 
@@ -19,6 +23,9 @@ pub trait Bed {
     /// A client that has got through to the service, which owes it an answer if it is `busy`.
     fn connect(&self, busy: bool) -> impl Future<Output = Self::Client>;
 
+    /// The colour of the service that answers a client from that address.
+    fn colour_for(&self, client: IpAddr) -> impl Future<Output = Colour>;
+
     /// Waits until the client's connection is closed.
     fn closed(&self, client: Self::Client) -> impl Future<Output = ()>;
 }
@@ -29,7 +36,9 @@ macro_rules! route_contract {
     ($bed:path) => {
         $crate::route_contract!($bed:
             points_nowhere_at_first, says_where_it_points, a_connection_stays_with_its_colour,
-            closes_all_of_one_colour, closes_what_is_quiet_only, who_left_is_not_counted
+            closes_all_of_one_colour, closes_what_is_quiet_only, who_left_is_not_counted,
+            a_canary_gets_its_share, a_client_stays_on_its_side, a_move_ends_the_canary,
+            a_canary_waits_for_a_target
         );
     };
     ($bed:path: $($case:ident),+) => {
@@ -112,4 +121,86 @@ pub async fn who_left_is_not_counted(bed: &impl Bed) {
     open(bed, Colour::Green, 1).await;
     drop(client);
     open(bed, Colour::Green, 0).await;
+}
+
+async fn split(bed: &impl Bed, share: &str) -> Canary {
+    let canary = Canary { target: bed.target(Colour::Blue), share: share.parse::<Share>().unwrap() };
+    bed.route().split(Some(canary)).await.unwrap();
+    canary
+}
+
+const NOBODY: [IpAddr; 0] = [];
+
+/// Clients from all over.
+fn clients(count: u32) -> impl Iterator<Item = IpAddr> {
+    (0..count).map(|n| Ipv4Addr::from(0x7f01_0001 + n * 257).into())
+}
+
+/// Which of them come to blue; the others come to green.
+async fn on_blue(bed: &impl Bed, count: u32) -> Vec<IpAddr> {
+    let mut on_blue = Vec::new();
+    for client in clients(count) {
+        if bed.colour_for(client).await == Colour::Blue {
+            on_blue.push(client);
+        }
+    }
+    on_blue
+}
+
+pub async fn a_canary_gets_its_share(bed: &impl Bed) {
+    point_at(bed, Colour::Green).await;
+    assert_eq!(on_blue(bed, 50).await, NOBODY);
+    let canary = split(bed, "10%").await;
+    assert_eq!(bed.route().pointing_at(), Some(bed.target(Colour::Green)));
+    let those = on_blue(bed, 1500).await;
+    assert!((120..=180).contains(&those.len()), "{}", those.len());
+    // Every plane has the same clients on the same side.
+    assert_eq!(those, clients(1500).filter(|client| canary.takes(*client)).collect::<Vec<_>>());
+}
+
+pub async fn a_client_stays_on_its_side(bed: &impl Bed) {
+    point_at(bed, Colour::Green).await;
+    split(bed, "20%").await;
+    let first = on_blue(bed, 200).await;
+    assert_eq!(on_blue(bed, 200).await, first);
+    point_at(bed, Colour::Green).await;
+    assert_eq!(on_blue(bed, 200).await, first, "it is pointed where it points");
+    split(bed, "60%").await;
+    let more = on_blue(bed, 200).await;
+    assert!(more.len() > first.len() && first.iter().all(|client| more.contains(client)));
+    bed.route().split(None).await.unwrap();
+    assert_eq!(on_blue(bed, 200).await, NOBODY);
+}
+
+pub async fn a_move_ends_the_canary(bed: &impl Bed) {
+    point_at(bed, Colour::Green).await;
+    split(bed, "30%").await;
+    point_at(bed, Colour::Blue).await;
+    assert_eq!(on_blue(bed, 50).await.len(), 50);
+    point_at(bed, Colour::Green).await;
+    assert_eq!(on_blue(bed, 50).await, NOBODY);
+}
+
+pub async fn a_canary_waits_for_a_target(bed: &impl Bed) {
+    let canary = split(bed, "30%").await;
+    assert_eq!(bed.route().pointing_at(), None);
+    point_at(bed, Colour::Green).await;
+    let those: Vec<_> = clients(50).filter(|client| canary.takes(*client)).collect();
+    assert_eq!(on_blue(bed, 50).await, those);
+}
+
+/// Says which colour answers a client from that address: services say it when they are asked with a `c`.
+pub async fn ask_colour(client: IpAddr, service: SocketAddr) -> Colour {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(client, 0)).unwrap();
+    let mut client = socket.connect(service).await.unwrap();
+    client.write_all(b"c").await.unwrap();
+    let mut answer = [0];
+    client.read_exact(&mut answer).await.unwrap();
+    Colour::BOTH.into_iter().find(|colour| initial(*colour) == answer[0]).unwrap()
+}
+
+/// What a service of that colour answers then.
+pub fn initial(colour: Colour) -> u8 {
+    colour.to_string().as_bytes()[0]
 }

@@ -1,6 +1,6 @@
 //! The tcp plane, between real sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::route_cases::Bed;
+use crate::route_cases::{Bed, ask_colour, initial};
 
 struct TcpBed {
     route: TcpRoute,
@@ -23,8 +23,8 @@ struct TcpBed {
     _tasks: JoinSet<()>,
 }
 
-/// Answers each end of a line, and tells of each question mark, which it does not answer.
-async fn serve(listener: TcpListener, asked: Arc<Notify>) {
+/// Answers each end of a line, says its colour when it is asked for, and tells of each question mark, which it does not answer.
+async fn serve(listener: TcpListener, colour: Colour, asked: Arc<Notify>) {
     let mut connections = JoinSet::new();
     while let Ok((mut socket, _)) = listener.accept().await {
         let asked = Arc::clone(&asked);
@@ -33,6 +33,8 @@ async fn serve(listener: TcpListener, asked: Arc<Notify>) {
             while let Ok(1) = socket.read(&mut byte).await {
                 if byte == *b"?" {
                     asked.notify_one();
+                } else if byte == *b"c" {
+                    let _ = socket.write_all(&[initial(colour)]).await;
                 } else if byte == *b"\n" && socket.write_all(b"\n").await.is_err() {
                     return;
                 }
@@ -48,7 +50,7 @@ async fn bed() -> TcpBed {
     for colour in Colour::BOTH {
         let listener = TcpListener::bind(services[colour]).await.unwrap();
         services[colour] = listener.local_addr().unwrap();
-        tasks.spawn(serve(listener, Arc::clone(&asked)));
+        tasks.spawn(serve(listener, colour, Arc::clone(&asked)));
     }
     let plane = Plane::start(1).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -79,6 +81,10 @@ impl Bed for TcpBed {
             self.asked.notified().await;
         }
         client
+    }
+
+    async fn colour_for(&self, client: IpAddr) -> Colour {
+        ask_colour(client, self.address).await
     }
 
     async fn closed(&self, mut client: TcpStream) {

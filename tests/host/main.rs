@@ -7,6 +7,7 @@ mod apps;
 mod at_rest;
 mod bake;
 mod broken;
+mod canary;
 mod contract;
 mod drain;
 mod files;

@@ -2,6 +2,7 @@
 //! Time is paused: what takes minutes takes milliseconds.
 
 mod bake;
+mod canary;
 mod deploy;
 mod drain;
 mod freeze;
@@ -192,7 +193,7 @@ fn deploy(release: &str, prepare: bool) -> Wish {
 }
 
 fn switch_to(to: Option<&str>) -> Wish {
-    Wish::Switch { to: to.map(str::to_owned), if_active: None }
+    Wish::Switch { to: to.map(str::to_owned), if_active: None, canary: None }
 }
 
 fn is_active(view: &View, colour: Colour, number: u32) -> bool {

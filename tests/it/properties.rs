@@ -10,6 +10,7 @@ use dorc::model::deployment::{Live, Saved};
 use dorc::model::health::Failure;
 use dorc::model::hooks::{Hook, Hooks};
 use dorc::model::release::{Catalogue, Digest, Recipe, Release, ReleaseId, Verdict};
+use dorc::model::share::{Plan, Share, Step};
 use dorc::state::{AppState, Freeze, ReadError, StateDir};
 use proptest::collection::vec;
 use proptest::option;
@@ -114,10 +115,28 @@ fn live() -> impl Strategy<Value = Live> {
     })
 }
 
+fn plan() -> impl Strategy<Value = Plan> {
+    let share = (1..Share::WHOLE).prop_map(|parts| Share::new(parts).unwrap());
+    let time = (1..9_000_000_u64).prop_map(Duration::from_millis);
+    let step = (share.clone(), time.clone()).prop_map(|(share, time)| Step { share, time });
+    (share, option::of(time), vec(step, 0..3)).prop_map(|(share, time, rest)| Plan { share, time, rest })
+}
+
 fn state() -> impl Strategy<Value = AppState> {
-    let saved =
-        (option::of(live()), option::of((id(), option::of(failure()))), option::of(id()), any::<bool>())
-            .prop_map(|(active, standby, wanted, baking)| Saved { active, standby, wanted, baking });
+    let saved = (
+        option::of(live()),
+        option::of((id(), option::of(failure()))),
+        option::of(id()),
+        any::<bool>(),
+        option::of(plan()),
+    )
+        .prop_map(|(active, standby, wanted, baking, canary)| Saved {
+            active,
+            standby,
+            wanted,
+            baking,
+            canary,
+        });
     let freeze =
         (any::<String>(), any::<String>(), time()).prop_map(|(who, why, since)| Freeze { who, why, since });
     let catalogue = (vec(release(), 0..3), any::<u32>())

@@ -1,5 +1,6 @@
 //! The tcp plane between real sockets.
 
+mod canary;
 mod close;
 mod exhausted;
 mod hold;

@@ -8,10 +8,11 @@ use dorc::model::deployment::{Command, Deployment, Event, Goal, Live, Outcome, P
 use crate::world::{Asked, Runs};
 
 /// What holds of the machine by itself.
-pub fn of_deployment(deployment: &Deployment, policy: Policy) {
+pub fn of_deployment(deployment: &Deployment, policy: &Policy) {
     let waits = match deployment.phase() {
         Phase::Vacant { .. } | Phase::Steady { .. } => false,
         Phase::Trying { .. } | Phase::Switching { .. } | Phase::Baking { .. } => true,
+        Phase::Canary { until, job, .. } => (until.is_some() && !policy.frozen) || job.is_some(),
         Phase::Draining { until, bake, .. } => {
             assert!(until.is_some() || policy.drain.is_none(), "a drain without an end: {deployment:?}");
             until.is_some() || bake.is_some()
@@ -22,14 +23,14 @@ pub fn of_deployment(deployment: &Deployment, policy: Policy) {
 }
 
 /// What is saved is a legal start, and starting from it saves the same.
-pub fn of_saved(saved: &Saved, policy: Policy) {
+pub fn of_saved(saved: &Saved, policy: &Policy) {
     if let (Some(active), Some((standby, _))) = (saved.active, &saved.standby) {
         assert_ne!(active.release, *standby, "both services have one release: {saved:?}");
     }
     if saved.active.is_none() {
         assert!(saved.standby.as_ref().is_none_or(|(_, failure)| failure.is_some()), "warm beside nothing");
     }
-    let again = Deployment::new(policy, saved, Instant::now()).saved();
+    let again = Deployment::new(policy.clone(), saved, Instant::now()).saved();
     assert_eq!(again, Saved { wanted: None, ..saved.clone() });
 }
 
@@ -39,6 +40,7 @@ pub fn of_transition(before: &Phase, event: &Event, commands: &[Command]) {
     let over = match before {
         Phase::Draining { bake, .. } => bake.is_none() && matches!(event, Event::Drained(..) | Event::Tick),
         Phase::Baking { .. } => matches!(event, Event::Tick),
+        Phase::Canary { .. } => false,
         Phase::Switching { .. } => {
             matches!(event, Event::Moved(_) | Event::NotMoved(..) | Event::Tick)
         }
@@ -54,15 +56,34 @@ pub fn of_jobs(commands: &[Command], phase: &Phase) {
         | Command::Verify(ticket, _)
         | Command::PointAt(ticket, _)
         | Command::Drain(ticket, ..)
-        | Command::Retire(ticket, ..) => Some(*ticket),
+        | Command::Retire(ticket, ..)
+        | Command::Split(ticket, ..) => Some(*ticket),
         _ => None,
     });
     let awaited = match phase {
         Phase::Vacant { .. } | Phase::Steady { .. } | Phase::Baking { .. } => None,
+        Phase::Canary { job, .. } => job.map(|(ticket, _)| ticket),
         Phase::Trying { candidate, .. } => Some(candidate.ticket),
         Phase::Switching { ticket, .. } | Phase::Draining { ticket, .. } => Some(*ticket),
     };
     assert!(newest.is_none() || newest == awaited, "nobody waits for {newest:?} in {phase:?}");
+}
+
+/// A canary that fails gets nobody any more, and is called bad. What is frozen does not grow by itself.
+pub fn of_canary(before: &Deployment, event: &Event, commands: &[Command], policy: &Policy) {
+    let Some((canary, _)) = before.canary() else { return };
+    let grows = |command: &Command| matches!(command, Command::Split(..) | Command::PointAt(..));
+    let by_itself = matches!(event, Event::Tick) && commands.iter().any(grows);
+    assert!(!(policy.frozen && by_itself), "it is frozen: {commands:?}");
+    let fails = match event {
+        Event::Exited(colour, _) => *colour == canary.colour,
+        Event::Unhealthy(live, _) => *live == canary,
+        _ => false,
+    };
+    let ends =
+        |command: &Command| matches!(command, Command::Retire(_, colour, _) if *colour == canary.colour);
+    let is_bad = |command: &Command| matches!(command, Command::MarkBad(bad, _) if *bad == canary.release);
+    assert!(!fails || (commands.iter().any(ends) && commands.iter().any(is_bad)), "{event:?}: {commands:?}");
 }
 
 /// What fails while it bakes is left at once, for what is still warm, and called bad.
@@ -97,6 +118,28 @@ pub fn of_point_at(live: Live, services: &ByColour<Option<Runs>>, disk: &Saved) 
     assert_eq!(disk.active, Some(live), "the decision is not on disk");
 }
 
+/// What is on disk of the canary is what was decided, before the route follows.
+pub fn of_canary_on_disk(deployment: &Deployment, disk: &Saved) {
+    assert_eq!(
+        disk.canary.as_ref(),
+        deployment.canary().map(|(_, plan)| plan),
+        "the decision is not on disk"
+    );
+}
+
+/// A share goes only to what was found ready.
+pub fn of_split(live: Live, services: &ByColour<Option<Runs>>) {
+    let service = services[live.colour].as_ref().expect("a share goes to a service that runs");
+    assert!(service.release == live.release && service.ready, "a share goes to {live:?}");
+}
+
+/// Nobody has a share once the canary is over.
+pub fn of_share(deployment: &Deployment, split: Option<Live>) {
+    let lasts =
+        matches!(deployment.phase(), Phase::Canary { .. } | Phase::Switching { .. } | Phase::Draining { .. });
+    assert!(split.is_none() || lasts, "{split:?} has a share of the clients in {deployment:?}");
+}
+
 /// The route points at a service that runs.
 pub fn of_route(route: Option<Live>, services: &ByColour<Option<Runs>>) {
     if let Some(live) = route {
@@ -118,6 +161,7 @@ pub fn of_answer(asked: &Asked, outcome: &Outcome, route: Option<Live>) {
     match asked.ask.goal {
         Goal::Colour(colour) => assert_eq!(active.colour, colour, "{asked:?}"),
         Goal::Release(release) => assert_eq!(active.release, release, "{asked:?}"),
+        Goal::Canary(_) => {}
         Goal::Ready(_) => panic!("traffic moved for {asked:?}"),
         Goal::Other => {}
     }
@@ -127,7 +171,10 @@ pub fn of_answer(asked: &Asked, outcome: &Outcome, route: Option<Live>) {
 pub fn of_impatience(asked: &Asked, deployment: &Deployment) {
     if asked.ask.wait == Wait::Moved && !asked.answered && !asked.gone {
         let phase = deployment.phase();
-        assert!(matches!(phase, Phase::Switching { .. }), "{asked:?} waits in {phase:?}");
+        assert!(
+            matches!(phase, Phase::Switching { .. } | Phase::Canary { job: Some(_), .. }),
+            "{asked:?} waits in {phase:?}"
+        );
     }
 }
 

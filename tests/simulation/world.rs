@@ -10,6 +10,7 @@ use dorc::model::deployment::{
 };
 use dorc::model::health::{Exit, Failure};
 use dorc::model::release::{Digest, ReleaseId};
+use dorc::model::share::{Share, Step};
 
 use crate::random::Random;
 use crate::rules;
@@ -23,6 +24,8 @@ pub enum Sabotage {
     CallsAllReady,
     /// The route does not move when it says so.
     RouteStays,
+    /// Whoever had a share of the clients keeps it when it is drained.
+    ShareStays,
     /// Answers are given twice.
     AnswersTwice,
     /// Drained tells nothing.
@@ -30,8 +33,14 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
-    pub const ALL: [Self; 5] =
-        [Self::WritesLate, Self::CallsAllReady, Self::RouteStays, Self::AnswersTwice, Self::NeverWakes];
+    pub const ALL: [Self; 6] = [
+        Self::WritesLate,
+        Self::CallsAllReady,
+        Self::RouteStays,
+        Self::ShareStays,
+        Self::AnswersTwice,
+        Self::NeverWakes,
+    ];
 }
 
 /// A process that runs as a service.
@@ -56,6 +65,7 @@ enum Effect {
     Ready(Colour),
     Stopped(Colour),
     Route(Live),
+    Split(Live),
     Nothing,
 }
 
@@ -77,6 +87,7 @@ pub struct World {
     deployment: Deployment,
     disk: Saved,
     route: Option<Live>,
+    split: Option<Live>,
     /// Whether the route outlives the daemon, as the kernel plane's does.
     pinned: bool,
     services: ByColour<Option<Runs>>,
@@ -112,10 +123,11 @@ impl World {
             tell,
             calm: false,
             now: Instant::now(),
-            policy,
+            policy: policy.clone(),
             deployment: Deployment::new(policy, &Saved::default(), Instant::now()),
             disk: Saved::default(),
             route: None,
+            split: None,
             pinned,
             services: ByColour::default(),
             job: None,
@@ -143,26 +155,35 @@ impl World {
             10 if self.random.once_in(4) => self.crash(),
             11 if self.random.once_in(4) => {
                 self.policy = policy(&mut self.random);
-                self.happen(Event::Policy(self.policy));
+                self.happen(Event::Policy(self.policy.clone()));
             }
             12 => self.exit(),
             13 => self.ail(),
-            14 if self.deployment.is_baking() => self.ail(),
+            14 if self.deployment.is_baking() || self.deployment.canary().is_some() => self.ail(),
             _ => self.pass_time(),
         }
+        rules::of_share(&self.deployment, self.split);
     }
 
     /// Everything answers and nothing new comes: it ends, and nobody is left without an answer.
     pub fn calm_down(&mut self) {
         self.calm = true;
         self.policy.frozen = false;
-        self.happen(Event::Policy(self.policy));
+        self.happen(Event::Policy(self.policy.clone()));
         self.happen(Event::Upload(Upload::Dealt));
         for _ in 0..200 {
             if self.job.is_none() && self.deployment.wake_at().is_none() {
                 break;
             }
             self.pass_time();
+        }
+        // A canary without steps lasts for ever.
+        if let (Phase::Canary { .. }, Some(active)) = (self.deployment.phase(), self.deployment.active()) {
+            let id = self.asked.len() as u64 + 1;
+            let ask = Ask { id, goal: Goal::Colour(active.colour), wait: Wait::Drained, rollback: true };
+            self.asked.push(Asked { ask, answered: false, gone: false });
+            self.happen(Event::Asked(ask));
+            return self.calm_down();
         }
         let phase = self.deployment.phase().clone();
         assert!(matches!(phase, Phase::Vacant { .. } | Phase::Steady { .. }), "it does not end: {phase:?}");
@@ -196,7 +217,8 @@ impl World {
         rules::of_transition(before, &event, &commands);
         rules::of_bake(&deployment, &event, &commands);
         rules::of_jobs(&commands, self.deployment.phase());
-        rules::of_deployment(&self.deployment, self.policy);
+        rules::of_canary(&deployment, &event, &commands, &self.policy);
+        rules::of_deployment(&self.deployment, &self.policy);
         let crash_after = (!self.calm && self.random.once_in(60)).then(|| self.random.below(4));
         for (index, command) in commands.into_iter().enumerate() {
             if crash_after == Some(index as u64) {
@@ -205,6 +227,7 @@ impl World {
             self.say(&|| format!("   {command:?}"));
             self.carry_out(command);
             rules::of_route(self.route, &self.services);
+            rules::of_route(self.split, &self.services);
             rules::of_colours(&self.services);
         }
         self.say(&|| format!("   {:?}", self.deployment.phase()));
@@ -239,13 +262,24 @@ impl World {
                     self.begin(ticket, Effect::Route(live), Event::Moved(ticket), 1_000);
                 }
             }
+            Command::Split(ticket, live, _) => {
+                rules::of_split(live, &self.services);
+                rules::of_canary_on_disk(&self.deployment, &self.disk);
+                if !self.calm && self.random.once_in(8) {
+                    self.begin(ticket, Effect::Nothing, Event::NotMoved(ticket, "no".into()), 1_000);
+                } else {
+                    self.begin(ticket, Effect::Split(live), Event::Moved(ticket), 1_000);
+                }
+            }
             Command::Drain(ticket, colour, until) => {
+                self.end_share();
                 assert!(self.route.is_none_or(|to| to.colour != colour), "what gets the traffic is drained");
                 let most = until.map_or(60_000, |until| millis(until.saturating_duration_since(self.now)));
                 self.begin(ticket, Effect::Nothing, Event::Drained(ticket, Tally::default()), most.max(1));
             }
             Command::Retire(ticket, colour, until) => {
                 assert!(self.route.is_none_or(|to| to.colour != colour), "what gets the traffic is stopped");
+                self.end_share();
                 let most = until.map_or(60_000, |until| millis(until.saturating_duration_since(self.now)));
                 let event = Event::Drained(ticket, Tally::default());
                 self.begin(ticket, Effect::Stopped(colour), event, most.max(1));
@@ -255,7 +289,11 @@ impl World {
                 assert_eq!(self.route.map(|live| live.release), Some(release), "served without traffic");
             }
             Command::MarkBad(bad, _) => {
-                assert_eq!(self.route.map(|live| live.release), Some(bad), "bad without traffic");
+                let had_traffic = |runs: &Runs| runs.ready && runs.release == bad;
+                let one = Colour::BOTH
+                    .iter()
+                    .any(|colour| self.services[*colour].as_ref().is_some_and(had_traffic));
+                assert!(one, "bad without traffic");
             }
             Command::MarkFailed(..) | Command::Tell(_) => {}
         }
@@ -320,7 +358,11 @@ impl World {
                 }
             }
             Effect::Stopped(colour) => self.services[colour] = None,
-            Effect::Route(live) if self.sabotage != Some(Sabotage::RouteStays) => self.route = Some(live),
+            Effect::Route(live) if self.sabotage != Some(Sabotage::RouteStays) => {
+                self.route = Some(live);
+                self.split = None;
+            }
+            Effect::Split(live) => self.split = Some(live),
             Effect::Route(_) | Effect::Nothing => {}
         }
         self.happen(event);
@@ -362,7 +404,10 @@ impl World {
             0 | 1 => Goal::Other,
             2 => Goal::Colour(self.random.pick(&Colour::BOTH)),
             _ if self.newest == 0 => Goal::Other,
-            _ if self.random.once_in(4) => Goal::Ready(self.any_release()),
+            _ if self.random.once_in(3) => {
+                Goal::Canary(self.random.pick(&[None, Share::new(1000), Share::new(5000)]))
+            }
+            _ if self.random.once_in(3) => Goal::Ready(self.any_release()),
             _ => Goal::Release(self.any_release()),
         };
         let id = self.asked.len() as u64 + 1;
@@ -445,6 +490,7 @@ impl World {
         }
         if reboot || !self.pinned {
             self.route = None;
+            self.split = None;
         }
         let mut saved = self.disk.clone();
         if let (Some(route), Some(active), Some((other, None))) = (self.route, saved.active, &saved.standby)
@@ -454,8 +500,9 @@ impl World {
             saved.standby = Some((active.release, None));
             saved.active = Some(other);
             saved.baking = false;
+            saved.canary = None;
         }
-        self.deployment = Deployment::new(self.policy, &saved, self.now);
+        self.deployment = Deployment::new(self.policy.clone(), &saved, self.now);
         let lost = self.uploaded.filter(|_| !self.stored);
         self.recover(&saved);
         if let Some(lost) = lost {
@@ -471,6 +518,7 @@ impl World {
             }
             self.route = Some(active);
             self.recover_inactive(active.colour.other(), saved.wanted);
+            self.split = self.deployment.canary().map(|(canary, _)| canary);
         } else {
             self.services[Colour::Blue] = None;
         }
@@ -480,11 +528,18 @@ impl World {
         self.disk = self.deployment.saved();
     }
 
+    fn end_share(&mut self) {
+        rules::of_canary_on_disk(&self.deployment, &self.disk);
+        if self.sabotage != Some(Sabotage::ShareStays) {
+            self.split = None;
+        }
+    }
+
     fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
         let runs = self.services[colour].as_ref().map(|runs| runs.release);
         let standby = match self.deployment.phase().clone() {
             Phase::Steady { standby, .. } => standby,
-            Phase::Baking { old, .. } => Standby::Warm(old),
+            Phase::Canary { canary: old, .. } | Phase::Baking { old, .. } => Standby::Warm(old),
             _ => return,
         };
         match standby {
@@ -507,8 +562,17 @@ fn policy(random: &mut Random) -> Policy {
         drain: random.pick(&[Some(Duration::ZERO), Some(Duration::from_secs(30)), None]),
         bake: random.pick(&[Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60)]),
         deadline: Duration::from_secs(1 + random.below(60)),
+        canary: random.pick(&[Vec::new(), steps()]),
         frozen: random.once_in(8),
     }
+}
+
+fn steps() -> Vec<Step> {
+    let step = |parts, seconds| Step {
+        share: Share::new(parts).expect("a share"),
+        time: Duration::from_secs(seconds),
+    };
+    vec![step(500, 5), step(2500, 20)]
 }
 
 fn millis(time: Duration) -> u64 {

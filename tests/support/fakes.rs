@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,7 +12,8 @@ use dorc::model::colour::{ByColour, Colour};
 use dorc::model::health::Exit;
 use dorc::model::hooks::Hook;
 use dorc::model::release::ReleaseId;
-use dorc::routing::{Route, Target, Which};
+use dorc::model::share::Share;
+use dorc::routing::{Canary, Course, Route, Target, Which};
 use dorc::services::{Exited, Finished, Running, ServiceError, Services};
 use tokio::sync::mpsc;
 
@@ -22,7 +23,7 @@ pub struct FakeRoute(Arc<Mutex<RouteState>>);
 
 #[derive(Default)]
 struct RouteState {
-    target: Option<Target>,
+    course: Course,
     open: ByColour<Vec<(u64, bool)>>,
     number: u64,
     hangs: bool,
@@ -35,12 +36,22 @@ impl FakeRoute {
 
     /// A client comes; `busy`: it waits for an answer. `None`: it is held.
     pub fn connect(&self, busy: bool) -> Option<FakeClient> {
+        self.connect_from(Ipv4Addr::LOCALHOST.into(), busy)
+    }
+
+    /// As [`connect`](Self::connect), from that address.
+    pub fn connect_from(&self, address: IpAddr, busy: bool) -> Option<FakeClient> {
         let mut state = self.state();
-        let colour = state.target?.colour;
+        let colour = state.course.of(address)?.colour;
         state.number += 1;
         let number = state.number;
         state.open[colour].push((number, busy));
         Some(FakeClient { route: self.clone(), colour, number })
+    }
+
+    /// What gets a share of the clients.
+    pub fn canary(&self) -> Option<(Colour, Share)> {
+        self.state().course.canary.map(|canary| (canary.target.colour, canary.share))
     }
 
     /// From now on it does not do what it is told, and does not answer.
@@ -52,7 +63,7 @@ impl FakeRoute {
 /// A connection through a [`FakeRoute`]; dropping it closes it.
 pub struct FakeClient {
     route: FakeRoute,
-    colour: Colour,
+    pub colour: Colour,
     number: u64,
 }
 
@@ -73,12 +84,19 @@ impl Route for FakeRoute {
         if self.state().hangs {
             std::future::pending::<()>().await;
         }
-        self.state().target = target;
+        let mut state = self.state();
+        state.course = state.course.point_at(target);
+        Ok(())
+    }
+
+    async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
+        let mut state = self.state();
+        state.course = state.course.split(canary);
         Ok(())
     }
 
     fn pointing_at(&self) -> Option<Target> {
-        self.state().target
+        self.state().course.target
     }
 
     async fn open_connections(&self, colour: Colour) -> usize {

@@ -8,6 +8,7 @@ use crate::model::colour::Colour;
 use crate::model::deployment::{Live, Outcome};
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
+use crate::model::share::Share;
 
 /// The answer to a command that asked for it.
 pub fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
@@ -28,17 +29,19 @@ pub fn answer(app: &AppName, outcome: Outcome) -> api::Answer {
                 ..plain(exit::DONE, format!("{} {} {what}", active.colour, active.release))
             }
         }
+        Outcome::Canary { canary, share, active } => api::Answer {
+            active: Some(active.colour.to_string()),
+            release: Some(active.release.to_string()),
+            ..plain(exit::DONE, is_canary(app, canary, share))
+        },
         Outcome::Ready(live) => api::Answer {
             release: Some(live.release.to_string()),
             ..plain(exit::DONE, format!("{} {} is ready", live.colour, live.release))
         },
-        Outcome::RolledBack { failed, failure, active } => {
-            let how = "it was rolled back";
-            api::Answer {
-                before: Some(failed.colour.to_string()),
-                ..bad(app, exit::ROLLED_BACK, failed, &failure, active, how)
-            }
-        }
+        Outcome::RolledBack { failed, failure, active } => api::Answer {
+            before: Some(failed.colour.to_string()),
+            ..bad(app, exit::ROLLED_BACK, failed, &failure, active, "it was rolled back")
+        },
         Outcome::NotRolledBack { failed, failure, why } => bad(
             app,
             exit::ROLLBACK_FAILED,
@@ -82,6 +85,13 @@ pub fn uploaded(app: &AppName, result: Result<Uploaded, NotReceived>) -> api::An
         label: uploaded.and_then(|uploaded| uploaded.label).map(|label| label.to_string()),
         ..api::Answer::default()
     }
+}
+
+fn is_canary(app: &AppName, canary: Live, share: Share) -> String {
+    let Live { colour, release } = canary;
+    format!(
+        "{colour} {release} gets {share} of the clients; all: dorc switch {app}, none: dorc rollback {app}"
+    )
 }
 
 /// What is said of a release that failed with traffic on it.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::transitions::{Commands, done, supersede, way_of};
 use super::{
-    Ask, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, Wait, Way, inactive_of,
+    Ask, Candidate, Command, Deployment, Goal, Live, Notice, Outcome, Phase, Standby, Upload, Wait, Way,
+    inactive_of,
 };
 use crate::model::colour::Colour;
 use crate::model::health::Failure;
@@ -13,8 +14,11 @@ use crate::model::release::ReleaseId;
 
 impl Deployment {
     pub(super) fn asked(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        if matches!(self.phase, Phase::Canary { .. }) && self.is_reached_by(ask.goal) {
+            return self.end_canary(None, vec![ask], now, out);
+        }
         match ask.goal {
-            Goal::Other => self.asked_for_other(ask, now, out),
+            Goal::Other | Goal::Canary(_) => self.asked_for_other(ask, now, out),
             Goal::Colour(colour) if self.heading_for().is_some_and(|live| live.colour == colour) => {
                 self.already(ask, out);
             }
@@ -25,6 +29,15 @@ impl Deployment {
             Goal::Release(release) => self.asked_for_release(release, ask, now, out),
             Goal::Ready(release) => self.asked_to_prepare(release, ask, now, out),
         }
+    }
+
+    /// Whether what is active is what is wanted.
+    fn is_reached_by(&self, goal: Goal) -> bool {
+        self.active().is_some_and(|live| match goal {
+            Goal::Colour(colour) => live.colour == colour,
+            Goal::Release(release) => live.release == release,
+            Goal::Other | Goal::Canary(_) | Goal::Ready(_) => false,
+        })
     }
 
     /// What is active, or is about to be because the decision has been taken.
@@ -72,6 +85,8 @@ impl Deployment {
 
     fn asked_for_other(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
         match &self.upload {
+            // That is what it is about, and not what comes after it.
+            _ if self.canary().is_some() => self.asked_for_whole_or_part(ask, now, out),
             Upload::Incoming(what) if ask.wait > Wait::Moved => {
                 out.push(Command::Tell(Notice::Waiting(what.clone())));
                 self.patient.push(ask);
@@ -83,12 +98,19 @@ impl Deployment {
                 let (release, failure) = (*release, failure.clone());
                 out.push(done(ask, self.not_healthy(ask, release, failure)));
             }
-            Upload::Dealt => self.asked_for_standby(ask, now, out),
+            Upload::Dealt => self.asked_for_whole_or_part(ask, now, out),
+        }
+    }
+
+    fn asked_for_whole_or_part(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+        match ask.goal {
+            Goal::Canary(share) => self.asked_for_canary(share, ask, now, out),
+            _ => self.asked_for_standby(ask, now, out),
         }
     }
 
     /// Switches to what the inactive colour holds, once it is ready.
-    fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
+    pub(super) fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
         match &mut self.phase {
             Phase::Vacant { failed: Some((release, failure)) } => {
                 let (release, failure) = (*release, failure.clone());
@@ -112,6 +134,12 @@ impl Deployment {
                     self.verify(active, release, way_of(&[ask]), vec![ask], now, out);
                 }
             },
+            Phase::Canary { active, canary, asks, .. } => {
+                let (active, canary) = (*active, *canary);
+                let mut asks = mem::take(asks);
+                asks.push(ask);
+                self.switch(Some(active), canary, Way::Forth, asks, now, out);
+            }
             Phase::Switching { asks, .. } => asks.push(ask),
             Phase::Draining { old, bad: Some(failure), .. }
                 if self.queued.is_none() || ask.goal != Goal::Other =>
@@ -129,7 +157,7 @@ impl Deployment {
                     _ => {
                         let (active, old) = (*active, *old);
                         supersede(mem::take(asks), old, out);
-                        let way = Way::Back(self.bake_until());
+                        let way = self.way_to_old(ask);
                         self.verify(active, old, way, vec![ask], now, out);
                     }
                 }
@@ -142,7 +170,10 @@ impl Deployment {
             Phase::Steady { standby: Standby::Warm(warm), .. } if *warm == release => {
                 self.asked_for_standby(ask, now, out);
             }
-            Phase::Trying { candidate, .. } if candidate.release == release => {
+            Phase::Trying { candidate: Candidate { release: other, .. }, .. }
+            | Phase::Canary { canary: other, .. }
+                if *other == release =>
+            {
                 self.asked_for_standby(ask, now, out);
             }
             Phase::Draining { old, .. } | Phase::Baking { old, .. } if *old == release => {
@@ -151,6 +182,7 @@ impl Deployment {
             Phase::Switching { from: Some(from), .. } if from.release == release => {
                 self.after_the_move(ask, out);
             }
+            Phase::Canary { .. } => out.push(done(ask, after_the_canary())),
             _ if ask.wait > Wait::Moved => self.offered(release, vec![ask], now, out),
             _ => {
                 let what = format!("{release} has to be started first, which --no-wait does not wait for");
@@ -166,6 +198,7 @@ impl Deployment {
         let ready = match &self.phase {
             _ if self.active().is_some_and(|live| live.release == release) => self.active(),
             Phase::Steady { standby: Standby::Warm(warm), .. }
+            | Phase::Canary { canary: warm, .. }
             | Phase::Draining { old: warm, bad: None, .. }
             | Phase::Baking { old: warm, .. }
                 if *warm == release =>
@@ -176,11 +209,20 @@ impl Deployment {
         };
         match ready {
             Some(live) => out.push(done(ask, Outcome::Ready(live))),
+            None if self.canary().is_some() => out.push(done(ask, after_the_canary())),
             None if ask.wait > Wait::Moved => self.offered(release, vec![ask], now, out),
             None => {
                 out.push(done(ask, Outcome::Busy(format!("{release} has to be started first"))));
                 self.offered(release, Vec::new(), now, out);
             }
+        }
+    }
+
+    /// Which way leads to what is drained, or was: what had only a share has to prove itself.
+    fn way_to_old(&self, ask: Ask) -> Way {
+        match &self.phase {
+            Phase::Draining { was_active: false, .. } => way_of(&[ask]),
+            _ => Way::Back(self.bake_until()),
         }
     }
 
@@ -197,6 +239,11 @@ impl Deployment {
         let colour = release.map(|_| self.inactive_colour());
         Outcome::NotHealthy { release, colour, failure, rollback: ask.rollback, active: self.active() }
     }
+}
+
+/// It may last as long as users want: nobody is to wait for that.
+fn after_the_canary() -> Outcome {
+    Outcome::Busy("there is a canary: first give it all clients (dorc switch) or none (dorc rollback)".into())
 }
 
 fn nothing_to_switch_to() -> Outcome {

@@ -7,7 +7,6 @@ use super::transitions::{Commands, Left, done};
 use super::{Ask, Command, Deployment, Live, Notice, Outcome, Phase, Standby, Tally, Ticket, Wait, Way};
 use crate::model::colour::Colour;
 use crate::model::health::{Exit, Failure};
-use crate::model::release::ReleaseId;
 
 impl Deployment {
     /// Whether what gets traffic has to prove itself at all.
@@ -27,17 +26,19 @@ impl Deployment {
     ) {
         let old = left.release;
         match way {
-            Way::Forth => {
+            Way::Forth | Way::Part(_) => {
                 let bake = self.bakes().then(|| now + self.policy.bake);
-                self.drain(active, Left { old, bad: None }, bake, asks, now, out);
+                self.drain(active, Left { old, was_active: true, bad: None }, bake, asks, now, out);
             }
-            Way::Back(_) => self.drain(active, Left { old, bad: None }, None, asks, now, out),
+            Way::Back(_) => {
+                self.drain(active, Left { old, was_active: true, bad: None }, None, asks, now, out)
+            }
             Way::Fallen { failure, asks: disappointed } => {
                 for ask in disappointed {
                     let failure = failure.clone();
                     out.push(done(ask, Outcome::RolledBack { failed: left, failure, active }));
                 }
-                self.drain(active, Left { old, bad: Some(failure) }, None, asks, now, out);
+                self.drain(active, Left { old, was_active: true, bad: Some(failure) }, None, asks, now, out);
             }
         }
         // That it bakes, or why what was left is bad.
@@ -45,23 +46,26 @@ impl Deployment {
     }
 
     pub(super) fn drained(&mut self, ticket: Ticket, tally: Tally, now: Instant, out: &mut Commands) {
-        let Phase::Draining { active, old, ticket: current, bake, bad, asks, .. } = &mut self.phase else {
+        let Phase::Draining { active, old, was_active, ticket: current, bake, bad, asks, .. } =
+            &mut self.phase
+        else {
             return;
         };
         if *current != ticket {
             return;
         }
-        let (active, old, bake) = (*active, *old, *bake);
+        let (active, old, was_active, bake) = (*active, *old, *was_active, *bake);
         let (bad, asks) = (bad.take(), mem::take(asks));
         out.push(Command::Tell(Notice::Settled(tally)));
         let Some(until) = bake else {
             let standby = bad.map_or(Standby::Warm(old), |failure| Standby::Failed(old, failure));
             self.phase = Phase::Steady { active, standby };
-            answer(asks, active, old, tally, out);
+            let before = if was_active { active.beside(old) } else { active };
+            answer(asks, active, before, tally, out);
             return self.next(now, out);
         };
         let (waiting, answered): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.wait == Wait::Baked);
-        answer(answered, active, old, tally, out);
+        answer(answered, active, active.beside(old), tally, out);
         out.push(Command::Tell(Notice::Baking(active, until.saturating_duration_since(now))));
         self.phase = Phase::Baking { active, old, until, tally, asks: waiting };
     }
@@ -80,11 +84,15 @@ impl Deployment {
         let (active, old, tally, asks) = (*active, *old, *tally, mem::take(asks));
         self.phase = Phase::Steady { active, standby: Standby::Warm(old) };
         out.extend([Command::Persist, Command::Tell(Notice::Baked(active))]);
-        answer(asks, active, old, tally, out);
+        answer(asks, active, active.beside(old), tally, out);
         self.next(now, out);
     }
 
     pub(super) fn exited(&mut self, colour: Colour, exit: Exit, now: Instant, out: &mut Commands) {
+        if self.canary().is_some_and(|(canary, _)| canary.colour == colour) {
+            let failure = Failure::because(format!("it ended: {exit}"));
+            return self.end_canary(Some(failure), Vec::new(), now, out);
+        }
         let Some(active) = self.active().filter(|active| active.colour == colour) else { return };
         if self.is_baking() {
             self.fall_back(Failure::because(format!("it ended: {exit}")), now, out);
@@ -94,6 +102,9 @@ impl Deployment {
     }
 
     pub(super) fn unhealthy(&mut self, live: Live, failure: Failure, now: Instant, out: &mut Commands) {
+        if self.canary().is_some_and(|(canary, _)| canary == live) {
+            return self.end_canary(Some(failure), Vec::new(), now, out);
+        }
         if self.active() != Some(live) {
             return;
         }
@@ -120,10 +131,10 @@ impl Deployment {
     }
 }
 
-/// Answers those who waited for a switch to `active`, after which no connection is left on `old`.
-fn answer(asks: Vec<Ask>, active: Live, old: ReleaseId, tally: Tally, out: &mut Commands) {
-    let before = Some(Live { colour: active.colour.other(), release: old });
+/// Answers those who waited until no connection is left on the colour that is not active.
+fn answer(asks: Vec<Ask>, active: Live, before: Live, tally: Tally, out: &mut Commands) {
     for ask in asks {
+        let before = Some(before);
         out.push(done(ask, Outcome::Done { active, before, tally: Some(tally), already: false }));
     }
 }

@@ -6,6 +6,7 @@ use super::{AskId, Live, Policy, Ticket, Upload};
 use crate::model::colour::Colour;
 use crate::model::health::{Exit, Failure};
 use crate::model::release::ReleaseId;
+use crate::model::share::Share;
 
 /// What a user wants to be active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,17 @@ pub enum Goal {
     Colour(Colour),
     /// That release, which the store holds.
     Release(ReleaseId),
+    /// The other service gets that share of the clients; `None`: as the steps of the configuration say.
+    Canary(Option<Share>),
     /// No move of traffic yet: that release is to be ready for one.
     Ready(ReleaseId),
+}
+
+impl Goal {
+    /// Whether it is about whatever the other service holds, up to the newest upload, and not about what was named.
+    pub(super) const fn is_other(self) -> bool {
+        matches!(self, Self::Other | Self::Canary(_))
+    }
 }
 
 /// What someone waits for before the answer.
@@ -86,6 +96,15 @@ pub enum Outcome {
     },
     /// The release is ready for traffic, as it was wanted.
     Ready(Live),
+    /// It gets that share of the clients, as it was wanted.
+    Canary {
+        /// What gets it.
+        canary: Live,
+        /// How much.
+        share: Share,
+        /// What gets the rest.
+        active: Live,
+    },
     /// It was done, but what got the traffic failed while it was watched: the route went back by itself.
     RolledBack {
         /// What failed.
@@ -164,7 +183,9 @@ pub enum Command {
     Verify(Ticket, Live),
     /// Point the route at that service and answer `Moved` or `NotMoved`.
     PointAt(Ticket, Live),
-    /// Drain the service of that colour and answer `Drained`.
+    /// Send that share of the clients to that service and answer `Moved` or `NotMoved`.
+    Split(Ticket, Live, Share),
+    /// Drain the service of that colour, which gets no share of the clients any more, and answer `Drained`.
     Drain(Ticket, Colour, Option<Instant>),
     /// The same of one that is bad: once drained it is stopped.
     Retire(Ticket, Colour, Option<Instant>),
@@ -191,6 +212,28 @@ pub enum Notice {
         from: Option<Live>,
         /// What is active.
         to: Live,
+    },
+    /// A share of the clients goes to a service beside the active one.
+    Canary {
+        /// What gets it.
+        canary: Live,
+        /// How much.
+        share: Share,
+        /// What gets the rest.
+        active: Live,
+        /// Whose wish that was.
+        by: Option<AskId>,
+    },
+    /// It gets none any more.
+    CanaryEnded {
+        /// What got the share.
+        canary: Live,
+        /// What gets everything.
+        active: Live,
+        /// What is wrong with it, if that is why.
+        bad: Option<Failure>,
+        /// Whose wish that was.
+        by: Option<AskId>,
     },
     /// Old connections are being waited for: how many, and for how long at the most.
     Draining {

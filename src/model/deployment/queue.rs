@@ -29,21 +29,26 @@ impl Deployment {
             Phase::Trying { .. } if self.policy.frozen && asks.is_empty() => self.queue(release, asks, out),
             Phase::Trying { active, candidate } => {
                 // Somebody named the candidate: that wish is carried out before a mere upload's turn comes.
-                if asks.is_empty() && candidate.asks.iter().any(|ask| ask.goal != Goal::Other) {
+                if asks.is_empty() && candidate.asks.iter().any(|ask| !ask.goal.is_other()) {
                     self.queue(release, asks, out);
                 } else {
                     let active = *active;
                     let (mut kept, passed): (Vec<_>, Vec<_>) =
-                        mem::take(&mut candidate.asks).into_iter().partition(|ask| ask.goal == Goal::Other);
+                        mem::take(&mut candidate.asks).into_iter().partition(|ask| ask.goal.is_other());
                     supersede(passed, release, out);
                     kept.extend(asks);
                     self.begin(active, release, kept, now, out);
                 }
             }
             Phase::Switching { to, .. } if *to == release && asks.is_empty() => {}
-            Phase::Draining { active, old, .. } | Phase::Baking { active, old, .. }
+            Phase::Canary { active, canary: old, .. }
+            | Phase::Draining { active, old, .. }
+            | Phase::Baking { active, old, .. }
                 if asks.is_empty() && (active.release == release || *old == release) => {}
-            Phase::Switching { .. } | Phase::Draining { .. } | Phase::Baking { .. } => {
+            Phase::Canary { .. }
+            | Phase::Switching { .. }
+            | Phase::Draining { .. }
+            | Phase::Baking { .. } => {
                 self.queue(release, asks, out);
             }
         }
@@ -56,7 +61,7 @@ impl Deployment {
             _ => {
                 let mut waiting = asks;
                 if let Some((_, earlier)) = self.queued.take() {
-                    let (kept, passed) = earlier.into_iter().partition(|ask| ask.goal == Goal::Other);
+                    let (kept, passed) = earlier.into_iter().partition(|ask| ask.goal.is_other());
                     supersede(passed, release, out);
                     waiting.splice(0..0, Vec::from_iter::<Vec<Ask>>(kept));
                 }
@@ -72,12 +77,14 @@ impl Deployment {
         let Some((release, asks)) = self.queued.take_if(|(_, asks)| !(frozen && asks.is_empty())) else {
             return;
         };
-        let asked = asks.iter().any(|ask| ask.goal != Goal::Other);
+        let asked = asks.iter().any(|ask| !ask.goal.is_other());
         let held = self.held().contains(&release);
         if held && !asks.is_empty() {
             // It is warm or active by now: each ask finds its own way.
             for mut ask in asks {
-                ask.goal = if asked { ask.goal } else { Goal::Release(release) };
+                if !asked && ask.goal == Goal::Other {
+                    ask.goal = Goal::Release(release);
+                }
                 self.asked(ask, now, out);
             }
         } else if !held {

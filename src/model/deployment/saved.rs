@@ -3,6 +3,7 @@
 use super::{Deployment, Live, Phase, Stage, Standby, Way, inactive_of};
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
+use crate::model::share::Plan;
 
 /// What of a deployment survives a restart. Loading it is the restart policy: an attempt that was not
 /// finished is `wanted` again, and a switch that was decided has happened.
@@ -16,6 +17,8 @@ pub struct Saved {
     pub wanted: Option<ReleaseId>,
     /// Whether what is active still has to prove itself.
     pub baking: bool,
+    /// The canary in the standby, and how it goes on.
+    pub canary: Option<Plan>,
 }
 
 impl Deployment {
@@ -43,13 +46,21 @@ impl Deployment {
                 Some(Live { colour: inactive_of(*from), release: *to }),
                 from.map(|from| match way {
                     Way::Fallen { failure, .. } => (from.release, Some(failure.clone())),
-                    Way::Forth | Way::Back(_) => (from.release, None),
+                    Way::Forth | Way::Part(_) | Way::Back(_) => (from.release, None),
                 }),
             ),
             Phase::Draining { active, old, bad, .. } => (Some(*active), Some((*old, bad.clone()))),
-            Phase::Baking { active, old, .. } => (Some(*active), warm(*old)),
+            Phase::Canary { active, canary: other, .. } | Phase::Baking { active, old: other, .. } => {
+                (Some(*active), warm(*other))
+            }
         };
-        Saved { active, standby, wanted: self.wanted_after_restart(), baking: self.bakes_after_restart() }
+        Saved {
+            active,
+            standby,
+            wanted: self.wanted_after_restart(),
+            baking: self.bakes_after_restart(),
+            canary: self.canary().map(|(_, plan)| plan.clone()),
+        }
     }
 
     /// What is to be brought up after a restart: a newer upload that waits for a candidate rather than that.

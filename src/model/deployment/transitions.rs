@@ -31,7 +31,10 @@ impl Deployment {
             Event::Drained(ticket, tally) => self.drained(ticket, tally, now, &mut out),
             Event::StandbyLost => {
                 // Not on disk yet: after a crash in this moment it is still to be brought up again.
-                if let Phase::Steady { active, .. } | Phase::Baking { active, .. } = self.phase {
+                if let Phase::Steady { active, .. }
+                | Phase::Canary { active, .. }
+                | Phase::Baking { active, .. } = self.phase
+                {
                     self.phase = Phase::Steady { active, standby: Standby::Empty };
                 }
             }
@@ -52,12 +55,14 @@ impl Deployment {
     fn policy_changed(&mut self, policy: Policy, now: Instant, out: &mut Commands) {
         let before = mem::replace(&mut self.policy, policy);
         match &mut self.phase {
-            Phase::Draining { active, old, bake, bad, asks, .. } if before.drain != policy.drain => {
-                let (active, old, bake) = (*active, *old, *bake);
+            Phase::Draining { active, old, was_active, bake, bad, asks, .. }
+                if before.drain != self.policy.drain =>
+            {
+                let (active, old, was_active, bake) = (*active, *old, *was_active, *bake);
                 let (bad, asks) = (bad.take(), mem::take(asks));
-                self.drain(active, Left { old, bad }, bake, asks, now, out);
+                self.drain(active, Left { old, was_active, bad }, bake, asks, now, out);
             }
-            Phase::Vacant { .. } | Phase::Steady { .. } if before.frozen && !policy.frozen => {
+            Phase::Vacant { .. } | Phase::Steady { .. } if before.frozen && !self.policy.frozen => {
                 self.next(now, out);
             }
             _ => {}
@@ -170,17 +175,20 @@ impl Deployment {
                     .partition(|ask| ask.goal == Goal::Ready(release));
                 out.push(Command::Tell(Notice::Ready(live, answer)));
                 let by_itself = self.policy.promote == Promote::Auto && !self.policy.frozen;
-                match active {
-                    Some(active) if asks.is_empty() && (!preparing.is_empty() || !by_itself) => {
+                let stays = asks.is_empty() && (!preparing.is_empty() || !by_itself);
+                out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
+                let plan = self.plan_of(&asks);
+                // The steps that they wanted may be configured no more.
+                let is_unplanned = plan.is_none() && !asks.is_empty() && is_for_canary(&asks);
+                match (active, plan) {
+                    (Some(active), _) if stays || is_unplanned => {
                         self.phase = Phase::Steady { active, standby: Standby::Warm(release) };
                         out.push(Command::Persist);
-                        out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
+                        asks.into_iter().for_each(|ask| self.asked(ask, now, out));
                         self.next(now, out);
                     }
-                    _ => {
-                        out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
-                        self.switch(active, release, way_of(&asks), asks, now, out);
-                    }
+                    (Some(active), Some(plan)) => self.split(active, release, plan, asks, now, out),
+                    (active, _) => self.switch(active, release, way_of(&asks), asks, now, out),
                 }
             }
             Phase::Switching { from, to, stage: Stage::Verifying, way, ticket: current, asks, .. }
@@ -189,7 +197,14 @@ impl Deployment {
                 let (from, to, way, asks) = (*from, *to, way.clone(), mem::take(asks));
                 let live = Live { colour: inactive_of(from), release: to };
                 out.push(Command::Tell(Notice::Ready(live, answer)));
-                self.switch(from, to, way, asks, now, out);
+                match (from, way) {
+                    (Some(active), Way::Part(plan)) if is_for_canary(&asks) => {
+                        self.split(active, to, plan, asks, now, out);
+                    }
+                    // Meanwhile somebody wants everything for it.
+                    (from, Way::Part(_)) => self.switch(from, to, way_of(&asks), asks, now, out),
+                    (from, way) => self.switch(from, to, way, asks, now, out),
+                }
             }
             _ => {}
         }
@@ -231,6 +246,9 @@ impl Deployment {
     }
 
     fn moved(&mut self, ticket: Ticket, now: Instant, out: &mut Commands) {
+        if matches!(self.phase, Phase::Canary { job: Some((current, _)), .. } if current == ticket) {
+            return self.split_done(now, out);
+        }
         let Phase::Switching { from, to, stage: Stage::Moving, way, ticket: current, asks, .. } =
             &mut self.phase
         else {
@@ -262,7 +280,7 @@ impl Deployment {
     }
 
     /// Asks those again who want back what traffic was moved away from.
-    fn ask_later(&mut self, now: Instant, out: &mut Commands) {
+    pub(super) fn ask_later(&mut self, now: Instant, out: &mut Commands) {
         for ask in mem::take(&mut self.later) {
             self.asked(ask, now, out);
         }
@@ -277,7 +295,7 @@ impl Deployment {
         now: Instant,
         out: &mut Commands,
     ) {
-        let Left { old, bad } = left;
+        let Left { old, was_active, bad } = left;
         let (ticket, colour) = (self.ticket(), active.colour.other());
         let until = self.policy.drain.and_then(|drain| now.checked_add(drain));
         out.push(if bad.is_some() {
@@ -285,10 +303,13 @@ impl Deployment {
         } else {
             Command::Drain(ticket, colour, until)
         });
-        self.phase = Phase::Draining { active, old, ticket, until, bake, bad, asks };
+        self.phase = Phase::Draining { active, old, was_active, ticket, until, bake, bad, asks };
     }
 
     fn not_moved(&mut self, ticket: Ticket, why: &str, now: Instant, out: &mut Commands) {
+        if matches!(self.phase, Phase::Canary { job: Some((current, _)), .. } if current == ticket) {
+            return self.not_split(why, now, out);
+        }
         let Phase::Switching { from, way, ticket: current, asks, .. } = &mut self.phase else { return };
         if *current != ticket {
             return;
@@ -309,8 +330,12 @@ impl Deployment {
     fn stay(&mut self, now: Instant, out: &mut Commands) {
         let Phase::Switching { from, to, ref way, .. } = self.phase else { return };
         let bake = if let Way::Back(bake) = way { *bake } else { None };
+        // A way back leads to what was active.
+        let was_active = matches!(way, Way::Back(_));
         match from {
-            Some(from) => self.drain(from, Left { old: to, bad: None }, bake, Vec::new(), now, out),
+            Some(from) => {
+                self.drain(from, Left { old: to, was_active, bad: None }, bake, Vec::new(), now, out)
+            }
             None => {
                 let failure = Failure::because("the route could not be moved to it");
                 self.phase = Phase::Vacant { failed: Some((to, failure)) };
@@ -345,6 +370,11 @@ impl Deployment {
                 self.drained(ticket, Tally::default(), now, out);
             }
             Phase::Baking { .. } => self.baked(now, out),
+            Phase::Canary { job: Some((ticket, overdue)), .. } if *overdue <= now => {
+                let ticket = *ticket;
+                self.not_moved(ticket, "it did not answer in time", now, out);
+            }
+            Phase::Canary { .. } => self.next_step(now, out),
             Phase::Vacant { .. } | Phase::Steady { .. } => {}
         }
     }
@@ -370,8 +400,15 @@ pub(super) fn supersede(asks: Vec<Ask>, by: ReleaseId, out: &mut Commands) {
 /// What traffic was moved away from.
 pub(super) struct Left {
     pub(super) old: ReleaseId,
+    /// All of it, and not only a share.
+    pub(super) was_active: bool,
     /// Why it is to be stopped, if it is.
     pub(super) bad: Option<Failure>,
+}
+
+/// Whether nobody wants more than a share.
+pub(super) fn is_for_canary(asks: &[Ask]) -> bool {
+    asks.iter().all(|ask| matches!(ask.goal, Goal::Canary(_)))
 }
 
 /// Which way those want to go who ask for what is not active: only a rollback is none that has to prove itself.

@@ -6,11 +6,13 @@
 //!
 //! ```text
 //! routes   hash    local address            → number of the app
-//! apps     array   number of the app        → the colour that is active, …
+//! apps     array   number of the app        → the colour that is active, the canary's threshold, …
 //! sockets  sockmap app, colour, IP version  → listening socket
 //! counts   array   the same                 → steered, missed, refused
 //! ```
 //! What is looked at is the same for one app and for thousands.
+
+use crate::routing::course::{FACTORS, SHIFTS};
 
 /// What one instruction is: `opcode: 8, destination: 4, source: 4, offset: 16, immediate: 32`.
 pub(super) type Instruction = u64;
@@ -22,6 +24,8 @@ pub(super) const LAYOUT: u32 = 1;
 pub(super) const ROUTE_KEY: usize = 24;
 /// What the program adds to, for each socket: `{ steered: u64, missed: u64, refused: u64 }`.
 pub(super) const COUNTS: usize = 24;
+/// Where an entry of `apps` has the threshold below which the hash of a canary's client is; 0: there is no canary.
+pub(super) const APP_THRESHOLD: usize = 56;
 /// How many sockets an app has: one for each colour and IP version.
 pub(super) const SOCKETS_PER_APP: u32 = 4;
 
@@ -44,6 +48,8 @@ const R0: u64 = 0;
 const R1: u64 = 1;
 const R2: u64 = 2;
 const R3: u64 = 3;
+const HASH: u64 = 4;
+const THRESHOLD: u64 = 5;
 const CONTEXT: u64 = 6;
 const FAMILY: u64 = 7;
 const NUMBER: u64 = 8;
@@ -61,11 +67,17 @@ const ADD: u64 = 0x0f;
 const SHIFT_LEFT: u64 = 0x67;
 const MOVE_CONSTANT: u64 = 0xb7;
 const MOVE: u64 = 0xbf;
+const XOR_CONSTANT: u64 = 0xa7;
 const JUMP: u64 = 0x05;
 const JUMP_IF_EQUAL: u64 = 0x15;
 const JUMP_UNLESS_EQUAL: u64 = 0x55;
+const JUMP_UNLESS_BELOW: u64 = 0x3d;
 const CALL: u64 = 0x85;
 const EXIT: u64 = 0x95;
+// Those that work on the lower half of a register, and leave the upper one zero.
+const XOR_WORD: u64 = 0xac;
+const MULTIPLY_WORD: u64 = 0x24;
+const SHIFT_WORD_RIGHT: u64 = 0x74;
 
 /// As `source` of `LOAD_MAP`: the immediate is a descriptor.
 const MAP_DESCRIPTOR: u64 = 1;
@@ -78,6 +90,8 @@ const SK_ASSIGN: i32 = 124;
 // Where `struct bpf_sk_lookup` has what.
 const CTX_FAMILY: i16 = 8;
 const CTX_PROTOCOL: i16 = 12;
+const CTX_REMOTE_IP4: i16 = 16;
+const CTX_REMOTE_IP6: i16 = 20;
 const CTX_LOCAL_IP4: i16 = 40;
 const CTX_LOCAL_IP6: i16 = 44;
 const CTX_LOCAL_PORT: i16 = 60;
@@ -99,6 +113,9 @@ enum Label {
     Ipv6,
     Look,
     Found,
+    Ipv4Client,
+    LastWord,
+    Chosen,
     NumberKnown,
     Missed,
     Refused,
@@ -204,9 +221,9 @@ fn key() -> Vec<Line> {
     ]
 }
 
-/// Which app that is, and the number of the socket of its active service.
+/// Which app that is, and which colour is active: in `COUNT`.
 #[rustfmt::skip]
-fn number(maps: Maps) -> Vec<Line> {
+fn app(maps: Maps) -> Vec<Line> {
     let [r1, r2, r3, r4] = look(maps.routes, KEY);
     let [w1, w2, w3, w4] = look(maps.routes, KEY);
     let [a1, a2, a3, a4] = look(maps.apps, INDEX);
@@ -228,8 +245,63 @@ fn number(maps: Maps) -> Vec<Line> {
         if_equal(R0, 0, Label::Pass),
         load(COUNT, R0, 0),
         if_equal(COUNT, 0, Label::Pass),
+    ]
+}
 
-        // The number of the socket, as `socket_number` has it.
+/// Mixes the word in `R2` into the hash, as `course::hash` does.
+fn mix() -> Vec<Line> {
+    let shift_in = |bits: u32| {
+        [
+            copy(R3, HASH),
+            instruction(SHIFT_WORD_RIGHT, R3, 0, 0, bits as i32),
+            instruction(XOR_WORD, HASH, R3, 0, 0),
+        ]
+    };
+    let multiply = |factor: u32| instruction(MULTIPLY_WORD, HASH, 0, 0, factor as i32);
+    let mut lines = vec![instruction(XOR_WORD, HASH, R2, 0, 0)];
+    lines.extend(shift_in(SHIFTS[0]));
+    lines.push(multiply(FACTORS[0]));
+    lines.extend(shift_in(SHIFTS[1]));
+    lines.push(multiply(FACTORS[1]));
+    lines.extend(shift_in(SHIFTS[2]));
+    lines
+}
+
+/// Whether the client is one of the canary's, which has the other colour.
+fn canary() -> Vec<Line> {
+    let mut lines = vec![
+        load(THRESHOLD, R0, APP_THRESHOLD as i16),
+        if_equal(THRESHOLD, 0, Label::Chosen),
+        set(HASH, 0),
+        unless_equal(FAMILY, AF_INET6 as i32, Label::Ipv4Client),
+    ];
+    for word in 0..3 {
+        lines.push(load(R2, CONTEXT, CTX_REMOTE_IP6 + 4 * word));
+        lines.extend(mix());
+    }
+    lines.extend([
+        load(R2, CONTEXT, CTX_REMOTE_IP6 + 12),
+        go(Label::LastWord),
+        // The zeros before an IPv4 address leave nothing in the hash. Where a socket takes both versions, the family here is
+        // still the client's.
+        Line::Here(Label::Ipv4Client),
+        load(R2, CONTEXT, CTX_REMOTE_IP4),
+        Line::Here(Label::LastWord),
+    ]);
+    lines.extend(mix());
+    lines.extend([
+        Line::Go(encode(JUMP_UNLESS_BELOW, HASH, THRESHOLD, 0, 0), Label::Chosen),
+        // 1 becomes 2, and 2 becomes 1.
+        instruction(XOR_CONSTANT, COUNT, 0, 0, 3),
+        Line::Here(Label::Chosen),
+    ]);
+    lines
+}
+
+/// The number of the socket, as `socket_number` has it.
+#[rustfmt::skip]
+fn number() -> Vec<Line> {
+    vec![
         instruction(SHIFT_LEFT, NUMBER, 0, 0, 2),
         add(COUNT, -1),
         instruction(SHIFT_LEFT, COUNT, 0, 0, 1),
@@ -283,7 +355,7 @@ fn assign(maps: Maps) -> Vec<Line> {
 
 /// The program over these maps.
 pub(super) fn instructions(maps: Maps) -> Vec<Instruction> {
-    let lines = [key(), number(maps), assign(maps)].concat();
+    let lines = [key(), app(maps), canary(), number(), assign(maps)].concat();
     let mut labels = Vec::new();
     let mut place = 0i16;
     for line in &lines {
@@ -322,7 +394,7 @@ mod tests {
     #[test]
     fn jumps_go_forward_and_stay_inside() {
         let program = instructions(MAPS);
-        let jumps = [JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL];
+        let jumps = [JUMP, JUMP_IF_EQUAL, JUMP_UNLESS_EQUAL, JUMP_UNLESS_BELOW];
         let mut count = 0;
         for (place, instruction) in program.iter().enumerate() {
             if jumps.contains(&(instruction & 0xff)) {
@@ -331,7 +403,7 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 12);
+        assert_eq!(count, 16);
         assert_eq!(program.last(), Some(&0x95));
     }
 

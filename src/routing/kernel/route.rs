@@ -20,7 +20,7 @@ use super::steering::Steering;
 use crate::model::app::AppName;
 use crate::model::colour::{ByColour, Colour};
 use crate::routing::tcp::TcpRoute;
-use crate::routing::{Route, Target, Which};
+use crate::routing::{Canary, Course, Route, Target, Which};
 
 /// The pauses between two looks for the socket of a service that clients wait for.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -82,8 +82,8 @@ struct Shortcut {
     kernel: Arc<Kernel>,
     steering: Arc<Steering>,
     number: u32,
-    /// Why connections take the tcp plane all the same.
-    obstacle: Option<String>,
+    /// Why connections to a colour take the tcp plane all the same.
+    obstacles: ByColour<Option<String>>,
 }
 
 impl Drop for Inner {
@@ -145,15 +145,16 @@ impl KernelRoute {
         let steering = kernel.open()?;
         let say = |error: io::Error| format!("the kernel plane: {error}");
         let number = steering.number(&self.0.name).map_err(say)?;
-        let adopted = steering.target(number).map_err(say)?;
-        let before = self.0.tcp.pointing_at();
-        let shortcut = Shortcut { kernel: Arc::clone(kernel), steering, number, obstacle: None };
+        let adopted = steering.course(number).map_err(say)?;
+        let before = self.0.tcp.course();
+        let shortcut =
+            Shortcut { kernel: Arc::clone(kernel), steering, number, obstacles: ByColour::default() };
         *lock(&self.0.shortcut) = Ok(shortcut.clone());
         self.0.used.store(true, Relaxed);
-        match (before, adopted) {
-            (Some(_), _) => self.point_at(before).await.map_err(say)?,
-            (None, Some(_)) => self.0.tcp.point_at(adopted).await.map_err(say)?,
-            (None, None) => {}
+        if before.target.is_some() {
+            self.steer(|course| course).await.map_err(say)?;
+        } else if adopted.target.is_some() {
+            self.0.tcp.steer(adopted);
         }
         shortcut.steering.route(number, &self.0.tcp.addresses()).map_err(say)?;
         *lock(&self.0.seeker) = Some(tokio::spawn(seek(Arc::downgrade(&self.0))).abort_handle());
@@ -187,7 +188,7 @@ impl KernelRoute {
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
         match &*lock(&self.0.shortcut) {
-            Ok(shortcut) => shortcut.obstacle.clone(),
+            Ok(shortcut) => shortcut.obstacles[self.0.tcp.pointing_at()?.colour].clone(),
             Err(reason) => Some(reason.clone()),
         }
     }
@@ -300,27 +301,62 @@ impl KernelRoute {
             Err(error) => Some(error.to_string()),
         };
         if let Ok(shortcut) = &mut *lock(&self.0.shortcut) {
+            let before = &mut shortcut.obstacles[target.colour];
             if let Some(obstacle) = &obstacle
-                && shortcut.obstacle.as_ref() != Some(obstacle)
+                && before.as_ref() != Some(obstacle)
             {
                 tracing::warn!(app = %self.0.name, colour = %target.colour, obstacle, "connections take the tcp plane");
             }
-            shortcut.obstacle = obstacle;
+            *before = obstacle;
         }
         seated
     }
 
-    /// Looks for the sockets of the active service; true if it has some.
+    /// Looks for the sockets of those who get clients; true if each of them has some.
     async fn look(&self) -> bool {
         let _turn = self.0.turn.lock().await;
-        let (Some(shortcut), Some(target)) = (self.shortcut(), self.0.tcp.pointing_at()) else {
-            return false;
+        let course = self.0.tcp.course();
+        let Some(shortcut) = self.shortcut().filter(|_| course.target.is_some()) else { return false };
+        let mut all = true;
+        for target in course.targets() {
+            all &= self.seat(&shortcut, target).await.is_ok();
+        }
+        all
+    }
+
+    /// Changes where clients go: on both planes, and in the kernel in one update. Whoever gets some has its sockets there
+    /// before.
+    async fn steer(&self, change: impl FnOnce(Course) -> Course + Send) -> io::Result<()> {
+        let _turn = self.0.turn.lock().await;
+        let before = self.0.tcp.course();
+        let course = change(before);
+        let Some(shortcut) = self.shortcut() else {
+            self.0.tcp.steer(course);
+            return Ok(());
         };
-        self.seat(&shortcut, target).await.is_ok()
+        for target in course.targets() {
+            if let Err(reason) = self.seat(&shortcut, target).await {
+                tracing::debug!(app = %self.0.name, %reason, "connections fall through for now");
+            }
+        }
+        // Nothing waits between these two: whoever gives up in the middle has done both or none.
+        self.0.tcp.steer(course);
+        if let Err(error) = shortcut.steering.steer(shortcut.number, &self.0.name, course) {
+            self.0.tcp.steer(before);
+            return Err(error);
+        }
+        let gets = |colour| course.targets().any(|target| target.colour == colour);
+        if let Some(left) = before.targets().find(|target| !gets(target.colour)) {
+            let addresses = self.0.tcp.addresses();
+            let handshakes = off_the_runtime(move || handshakes(&addresses)).await.unwrap_or_default();
+            let until = Instant::now() + HANDSHAKE;
+            *lock(&self.0.begun) = Some(Begun { colour: left.colour, until, handshakes });
+        }
+        Ok(())
     }
 }
 
-/// Looks for the active service's sockets whenever a client came to dorc's own.
+/// Looks for the services' sockets whenever a client came to dorc's own.
 async fn seek(route: Weak<Inner>) {
     let Some(arrivals) = route.upgrade().map(|route| route.tcp.arrivals()) else { return };
     loop {
@@ -343,28 +379,15 @@ async fn seek(route: Weak<Inner>) {
 
 impl Route for KernelRoute {
     async fn point_at(&self, target: Option<Target>) -> io::Result<()> {
-        let _turn = self.0.turn.lock().await;
-        let before = self.0.tcp.pointing_at();
-        let Some(shortcut) = self.shortcut() else { return self.0.tcp.point_at(target).await };
-        if let Some(target) = target
-            && let Err(reason) = self.seat(&shortcut, target).await
-        {
-            tracing::debug!(app = %self.0.name, %reason, "connections fall through for now");
+        self.steer(|course| course.point_at(target)).await
+    }
+
+    async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
+        if canary.is_none() && self.0.tcp.course().canary.is_none() {
+            // Each drain makes sure of that.
+            return Ok(());
         }
-        self.0.tcp.point_at(target).await?;
-        if let Err(error) = shortcut.steering.point_at(shortcut.number, &self.0.name, target) {
-            self.0.tcp.point_at(before).await?;
-            return Err(error);
-        }
-        if let Some(before) = before
-            && target.is_none_or(|target| target.colour != before.colour)
-        {
-            let addresses = self.0.tcp.addresses();
-            let handshakes = off_the_runtime(move || handshakes(&addresses)).await.unwrap_or_default();
-            let until = Instant::now() + HANDSHAKE;
-            *lock(&self.0.begun) = Some(Begun { colour: before.colour, until, handshakes });
-        }
-        Ok(())
+        self.steer(|course| course.split(canary)).await
     }
 
     fn pointing_at(&self) -> Option<Target> {

@@ -6,23 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bpf::{self, Kind, LoadError, Map};
-use super::program::{self, AF_INET, AF_INET6, COUNTS, LAYOUT, ROUTE_KEY, SOCKETS_PER_APP};
+use super::program::{self, AF_INET, AF_INET6, APP_THRESHOLD, COUNTS, LAYOUT, ROUTE_KEY, SOCKETS_PER_APP};
 use crate::model::app::{AppName, MAX_NAME};
 use crate::model::colour::Colour;
-use crate::routing::Target;
+use crate::routing::course;
+use crate::routing::{Canary, Course, Target};
 
 /// How many apps there may be.
 const APPS: u32 = 4096;
 /// How many listen addresses they may have together.
 const ROUTES: u32 = 16 * 1024;
-/// `{ active: u32, port: u32, name: [u8; 56] }`; active: 0 none, 1 blue, 2 green; the port is the service's own.
+/// `{ active: u32, port: u32, name: [u8; 48], threshold: u32, canary_port: u32 }`; active: 0 none, 1 blue, 2 green; the ports
+/// are the services' own. The canary has the other colour; threshold 0, as it was before there were any: there is none.
 const APP: usize = 64;
+const APP_NAME: Range<usize> = 8..APP_THRESHOLD;
 /// The name of the program.
 const PROGRAM: &str = "dorc";
 
@@ -163,7 +167,7 @@ impl Steering {
         let number = (0..APPS)
             .find(|number| !taken.contains(number))
             .ok_or_else(|| io::Error::other(format!("the kernel plane has place for {APPS} apps")))?;
-        self.point_at(number, name, None)?;
+        self.steer(number, name, Course::default())?;
         book.numbers.insert(name.as_str().to_owned(), number);
         Ok(number)
     }
@@ -174,14 +178,14 @@ impl Steering {
     }
 
     /// Where an app's connections go.
-    pub(super) fn target(&self, number: u32) -> io::Result<Option<Target>> {
+    pub(super) fn course(&self, number: u32) -> io::Result<Course> {
         let bytes = self.apps.get(&number.to_ne_bytes())?;
-        Ok(bytes.and_then(|bytes| Entry::decode(&bytes)).and_then(|app| app.target))
+        Ok(bytes.and_then(|bytes| Entry::decode(&bytes)).map(|app| app.course).unwrap_or_default())
     }
 
-    /// Sends an app's connections to a service from one packet to the next.
-    pub(super) fn point_at(&self, number: u32, name: &AppName, target: Option<Target>) -> io::Result<()> {
-        let entry = Entry { target, name: name.as_str().to_owned() };
+    /// Sends an app's connections there from one packet to the next.
+    pub(super) fn steer(&self, number: u32, name: &AppName, course: Course) -> io::Result<()> {
+        let entry = Entry { course, name: name.as_str().to_owned() };
         self.apps.set(&number.to_ne_bytes(), &entry.encode())
     }
 
@@ -332,7 +336,7 @@ fn load(instructions: &[program::Instruction]) -> Result<OwnedFd, Unavailable> {
 /// What `apps` has for one app.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
-    target: Option<Target>,
+    course: Course,
     name: String,
 }
 
@@ -346,12 +350,17 @@ const fn active(colour: Colour) -> u32 {
 impl Entry {
     fn encode(&self) -> [u8; APP] {
         let mut bytes = [0; APP];
-        if let Some(Target { colour, address }) = self.target {
-            bytes[..4].copy_from_slice(&active(colour).to_ne_bytes());
-            bytes[4..8].copy_from_slice(&u32::from(address.port()).to_ne_bytes());
+        let mut put = |place: usize, word: u32| bytes[place..place + 4].copy_from_slice(&word.to_ne_bytes());
+        if let Some(Target { colour, address }) = self.course.target {
+            put(0, active(colour));
+            put(4, u32::from(address.port()));
+            if let Some(Canary { target, share }) = self.course.canary {
+                put(APP_THRESHOLD, course::threshold(share));
+                put(APP_THRESHOLD + 4, u32::from(target.address.port()));
+            }
         }
-        const { assert!(8 + MAX_NAME < APP) };
-        for (place, byte) in bytes[8..].iter_mut().zip(self.name.bytes()) {
+        const { assert!(MAX_NAME < APP_NAME.end - APP_NAME.start) };
+        for (place, byte) in bytes[APP_NAME].iter_mut().zip(self.name.bytes()) {
             *place = byte;
         }
         bytes
@@ -360,12 +369,19 @@ impl Entry {
     /// `None`: it is nobody's.
     fn decode(bytes: &[u8; APP]) -> Option<Self> {
         let (words, _) = bytes.as_chunks::<4>();
-        let name = String::from_utf8_lossy(&bytes[8..]).trim_end_matches('\0').to_owned();
-        let colour = Colour::BOTH.into_iter().find(|colour| active(*colour) == u32::from_ne_bytes(words[0]));
-        let port = u16::try_from(u32::from_ne_bytes(words[1])).ok()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let target = colour.map(|colour| Target { colour, address });
-        (!name.is_empty()).then_some(Self { target, name })
+        let word = |place: usize| u32::from_ne_bytes(words[place / 4]);
+        let name = String::from_utf8_lossy(&bytes[APP_NAME]).trim_end_matches('\0').to_owned();
+        let target = |colour: Colour, port: u32| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?));
+            Some(Target { colour, address })
+        };
+        let colour = Colour::BOTH.into_iter().find(|colour| active(*colour) == word(0));
+        let active = colour.and_then(|colour| target(colour, word(4)));
+        let canary = active.and_then(|active| {
+            let share = course::share_of(word(APP_THRESHOLD))?;
+            Some(Canary { target: target(active.colour.other(), word(APP_THRESHOLD + 4))?, share })
+        });
+        (!name.is_empty()).then_some(Self { course: Course { target: active, canary }, name })
     }
 }
 
@@ -437,6 +453,7 @@ fn remove_pins(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::share::Share;
 
     #[test]
     fn a_program_that_the_kernel_refuses_is_a_reason_for_the_tcp_plane() {
@@ -450,13 +467,28 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written() {
         let name = "a".repeat(MAX_NAME);
-        for target in [None, Some(Colour::Blue), Some(Colour::Green)] {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 65535));
-            let target = target.map(|colour| Target { colour, address });
-            let entry = Entry { target, name: name.clone() };
-            assert_eq!(Entry::decode(&entry.encode()), Some(entry));
+        let target = |colour| Target { colour, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 65535)) };
+        for colour in [None, Some(Colour::Blue), Some(Colour::Green)] {
+            let course = Course::default().point_at(colour.map(target));
+            let canary = colour.and_then(|colour: Colour| {
+                Some(Canary { target: target(colour.other()), share: Share::new(9_999)? })
+            });
+            for course in [course, course.split(canary)] {
+                let entry = Entry { course, name: name.clone() };
+                assert_eq!(Entry::decode(&entry.encode()), Some(entry));
+            }
         }
         assert_eq!(Entry::decode(&[0; APP]), None);
+    }
+
+    #[test]
+    fn an_entry_from_before_there_were_canaries_has_none() {
+        let mut bytes = [0; APP];
+        bytes[..12].copy_from_slice(&[2, 0, 0, 0, 80, 0, 0, 0, b'w', b'e', b'b', 0]);
+        let entry = Entry::decode(&bytes).unwrap();
+        assert_eq!((entry.name.as_str(), entry.course.canary), ("web", None));
+        assert_eq!(entry.course.target.map(|target| target.colour), Some(Colour::Green));
+        assert_eq!(entry.encode(), bytes);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Accepting on one thread: who comes gets a seat, and who finds none waits in the kernel's queue.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::Shared;
 use super::room::Seat;
@@ -22,11 +22,19 @@ pub(super) struct Accepting {
     told: bool,
 }
 
+/// A client that was accepted.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: OwnedFd,
+    pub(super) address: IpAddr,
+    pub(super) seat: Seat,
+}
+
 /// What came of an attempt.
 #[derive(Debug)]
 pub(super) enum Accepted {
     /// A client.
-    One(OwnedFd, Seat),
+    One(Client),
     /// One that gave up while it was waiting.
     GaveUp,
     /// No one is there.
@@ -47,12 +55,15 @@ impl Accepting {
         let Some(seat) = self.route.room.sit() else {
             return self.no_room("dorc has as many connections as its descriptors allow");
         };
-        match accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(client) => {
+        match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, peer)) => {
                 if std::mem::take(&mut self.told) {
                     tracing::info!("new connections are accepted again");
                 }
-                Accepted::One(client, seat)
+                // One by TCP has an address.
+                let address = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+                Accepted::One(Client { socket, address, seat })
             }
             Err(Errno::AGAIN) => Accepted::Nobody,
             Err(Errno::INVAL | Errno::BADF) => Accepted::Ended,

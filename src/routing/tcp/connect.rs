@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Shared;
+use super::accept::Client;
 use super::mailbox::{Letter, Mailbox};
 use super::relay::Relay;
-use super::room::Seat;
 use crate::model::colour::Colour;
 use crate::routing::Target;
 use crate::routing::connections::Ticket;
@@ -39,9 +39,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    fn next(&mut self, target: Option<Target>) -> Duration {
-        if self.refused_by != target || self.pause.is_zero() {
-            *self = Self { refused_by: target, pause: FIRST_PAUSE };
+    fn next(&mut self, target: Target) -> Duration {
+        if self.refused_by != Some(target) || self.pause.is_zero() {
+            *self = Self { refused_by: Some(target), pause: FIRST_PAUSE };
         }
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
@@ -81,16 +81,12 @@ fn dial(address: SocketAddr) -> io::Result<Dial> {
 
 /// A client that was just accepted: joined with its service at once, or else looked after in a task of its own
 /// until it can be sent to the thread.
-pub(super) fn serve(
-    route: &Arc<Shared>,
-    client: OwnedFd,
-    seat: Seat,
-    thread: &Arc<Mailbox>,
-) -> Option<Box<Relay>> {
+pub(super) fn serve(route: &Arc<Shared>, client: Client, thread: &Arc<Mailbox>) -> Option<Box<Relay>> {
+    let Client { socket: client, address: peer, seat } = client;
     let mut started = None;
-    // Nobody overtakes those who are held already.
-    if route.held.load(Relaxed) == 0
-        && let Some((address, ticket)) = route.register.choose()
+    // Nobody overtakes those who are held already; beside a canary they may be held for the other service.
+    if (route.held.load(Relaxed) == 0 || route.register.course().canary.is_some())
+        && let Some((address, ticket)) = route.register.choose(peer)
     {
         match dial(address) {
             Ok(Dial::Connected(service)) => return Some(Box::new(Relay::new(client, service, ticket, seat))),
@@ -102,7 +98,7 @@ pub(super) fn serve(
     let held = started.is_none().then(|| Held::new(route));
     let (shared, thread) = (Arc::clone(route), Arc::clone(thread));
     route.waiting.spawn(async move {
-        if let Some((client, service, ticket)) = shared.wait(client, started, held).await {
+        if let Some((client, service, ticket)) = shared.wait(client, peer, started, held).await {
             thread.send(Letter::Carry(Box::new(Relay::new(client, service, ticket, seat))));
         }
     });
@@ -114,6 +110,7 @@ impl Shared {
     async fn wait(
         self: &Arc<Self>,
         client: OwnedFd,
+        peer: IpAddr,
         started: Option<(OwnedFd, Ticket)>,
         held: Option<Held>,
     ) -> Option<(OwnedFd, OwnedFd, Ticket)> {
@@ -122,16 +119,16 @@ impl Shared {
         {
             return Some((client, service, ticket));
         }
-        self.hold(client, held.unwrap_or_else(|| Held::new(self))).await
+        self.hold(client, peer, held.unwrap_or_else(|| Held::new(self))).await
     }
 
     /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
-    async fn hold(&self, client: OwnedFd, _held: Held) -> Option<(OwnedFd, OwnedFd, Ticket)> {
+    async fn hold(&self, client: OwnedFd, peer: IpAddr, _held: Held) -> Option<(OwnedFd, OwnedFd, Ticket)> {
         let patience = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         let client = TcpStream::from_std(client.into()).ok()?;
         let found = tokio::select! {
             biased;
-            found = timeout(patience, self.find()) => found,
+            found = timeout(patience, self.find(peer)) => found,
             () = gone(&client) => return None,
             () = self.closed() => return None,
         };
@@ -142,32 +139,29 @@ impl Shared {
         Some((client.into_std().ok()?.into(), service, ticket))
     }
 
-    /// A connection to the service, whichever and whenever.
-    async fn find(&self) -> (OwnedFd, Ticket) {
+    /// A connection to the service of this client, whichever and whenever.
+    async fn find(&self, peer: IpAddr) -> (OwnedFd, Ticket) {
         let mut moves = self.moves.subscribe();
         loop {
             moves.mark_unchanged();
             tokio::select! {
                 biased;
-                found = self.attempt() => return found,
+                found = self.attempt(peer) => return found,
                 _ = moves.changed() => {}
             }
         }
     }
 
-    /// Tries in turn with all others until the service answers. Whoever is first goes on at the pace;
+    /// Tries in turn with all others that wait for the same service until it answers. Whoever is first goes on at the pace;
     /// once it succeeds, each of those behind it succeeds at its first attempt.
-    async fn attempt(&self) -> (OwnedFd, Ticket) {
-        let target = self.register.pointing_at();
-        if target.is_none() {
-            return pending().await;
-        }
-        let mut pace = self.pace.lock().await;
+    async fn attempt(&self, peer: IpAddr) -> (OwnedFd, Ticket) {
+        let Some(target) = self.register.course().of(peer) else { return pending().await };
+        let mut pace = self.paces[target.colour].lock().await;
         loop {
             let pause = pace.next(target);
             let next = Instant::now() + pause;
             // A service whose queue is full drops the handshake, and its repetition by the kernel comes late.
-            if let Ok(Ok(found)) = timeout_at(next, self.connect()).await {
+            if let Ok(Ok(found)) = timeout_at(next, self.connect(peer)).await {
                 *pace = Pace::default();
                 return found;
             }
@@ -175,8 +169,8 @@ impl Shared {
         }
     }
 
-    async fn connect(&self) -> io::Result<(OwnedFd, Ticket)> {
-        let (address, ticket) = self.register.choose().ok_or(io::ErrorKind::NotConnected)?;
+    async fn connect(&self, peer: IpAddr) -> io::Result<(OwnedFd, Ticket)> {
+        let (address, ticket) = self.register.choose(peer).ok_or(io::ErrorKind::NotConnected)?;
         match dial(address)? {
             Dial::Connected(service) => Ok((service, ticket)),
             Dial::Waiting(service) => Ok((established(service).await?, ticket)),

@@ -179,9 +179,9 @@ impl EventLoop {
             for _ in 0..BATCH {
                 let Some(listener) = self.listeners.get_mut(key) else { break };
                 match listener.accept() {
-                    Accepted::One(client, seat) => {
+                    Accepted::One(client) => {
                         listener.route.arrivals.notify_one();
-                        if let Some(relay) = serve(&listener.route, client, seat, &self.mailbox) {
+                        if let Some(relay) = serve(&listener.route, client, &self.mailbox) {
                             self.carry(relay);
                         }
                     }

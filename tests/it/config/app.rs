@@ -12,6 +12,7 @@ use dorc::model::app::{
 };
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::hooks::{Hook, Hooks};
+use dorc::model::share::{Share, Step};
 
 use super::fixtures::valid;
 
@@ -100,6 +101,7 @@ fn every_key_arrives() {
             promote: Promote::Auto,
             drain: None,
             bake: Duration::ZERO,
+            canary: vec![step(500, 600), step(2500, 3600)],
             hold: Duration::from_secs(5),
         },
         release: ReleaseConfig {
@@ -109,6 +111,10 @@ fn every_key_arrives() {
         },
     };
     assert_eq!(valid("everything").app, expected);
+}
+
+fn step(parts: u16, seconds: u64) -> Step {
+    Step { share: Share::new(parts).unwrap(), time: Duration::from_secs(seconds) }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use dorc::model::app::{
 };
 use dorc::model::colour::ByColour;
 use dorc::model::hooks::{Hook, Hooks};
+use dorc::model::share::{Share, Step};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
@@ -105,8 +106,14 @@ fn health() -> impl Strategy<Value = HealthConfig> {
 
 fn switch() -> impl Strategy<Value = SwitchConfig> {
     let promote = prop_oneof![Just(Promote::Manual), Just(Promote::Auto)];
-    (promote, option::of(millis(0..9_000_000)), millis(0..600_000), millis(0..600_000))
-        .prop_map(|(promote, drain, bake, hold)| SwitchConfig { promote, drain, bake, hold })
+    let canary = vec((1..10_000_u16, millis(1..9_000_000)), 0..3).prop_map(|mut steps| {
+        steps.sort();
+        steps.dedup_by_key(|(parts, _)| *parts);
+        let step = |(parts, time)| Some(Step { share: Share::new(parts)?, time });
+        steps.into_iter().filter_map(step).collect()
+    });
+    (promote, option::of(millis(0..9_000_000)), millis(0..600_000), canary, millis(0..600_000))
+        .prop_map(|(promote, drain, bake, canary, hold)| SwitchConfig { promote, drain, bake, canary, hold })
 }
 
 fn hooks() -> impl Strategy<Value = Hooks> {
