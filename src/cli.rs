@@ -13,10 +13,12 @@ mod install;
 mod load;
 mod logs;
 mod man;
+mod pause;
 mod register;
 mod releases;
 mod reload;
 mod remove;
+mod resume;
 mod rollback;
 mod say;
 mod send;
@@ -96,6 +98,10 @@ enum Ask {
     Freeze(freeze::Options),
     /// End what `dorc freeze` began
     Thaw(send::Plain),
+    /// Let new connections wait, for a short time
+    Pause(pause::Options),
+    /// Let new connections, and those that wait, go to the service again
+    Resume(send::Plain),
     /// Run the active service's reload command
     Reload(send::Plain),
     /// Show what is active, what is ready, and what went wrong
@@ -201,6 +207,8 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
         Ask::Rollback(options) => rollback::run(context, options).await,
         Ask::Freeze(options) => freeze::run(context, options).await,
         Ask::Thaw(options) => thaw::run(context, options).await,
+        Ask::Pause(options) => pause::run(context, options).await,
+        Ask::Resume(options) => resume::run(context, options).await,
         Ask::Reload(options) => reload::run(context, options).await,
         Ask::Status(options) => status::run(context, options).await,
         Ask::Releases(options) => releases::run(context, options).await,

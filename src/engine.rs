@@ -6,6 +6,7 @@
 mod adopt;
 mod hooks;
 mod offer;
+mod pause;
 mod perform;
 pub mod receive;
 mod recipe;
@@ -19,7 +20,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -35,6 +36,8 @@ use crate::releases::upload::{Limits, Upload};
 use crate::routing::Route;
 use crate::services::{Running, Services};
 use crate::state::{AppState, Freeze, StateDir};
+
+pub use pause::LONGEST_PAUSE;
 
 /// How many requests may wait for an engine, and how many notices for a slow watcher.
 const QUEUE: usize = 64;
@@ -104,11 +107,14 @@ pub struct View {
     pub health: Option<Probe>,
     /// Why nothing new is taken into service.
     pub freeze: Option<Freeze>,
+    /// Who lets new connections wait, and how much longer.
+    pub pause: Option<(String, Duration)>,
 }
 
 enum Message {
     Wish { wish: Wish, who: String, wait: Wait, reply: oneshot::Sender<Outcome> },
     Freeze { why: Option<String>, who: String, reply: oneshot::Sender<Result<String, String>> },
+    Pause { time: Option<Duration>, who: String, reply: oneshot::Sender<Result<String, String>> },
     Reload { who: String, reply: oneshot::Sender<Result<String, String>> },
     View(oneshot::Sender<View>),
     Expected(oneshot::Sender<Upload>),
@@ -192,6 +198,14 @@ impl Handle {
     /// The app is not loaded any more.
     pub async fn freeze(&self, why: Option<String>, who: String) -> Result<Result<String, String>, Ended> {
         self.ask(|reply| Message::Freeze { why, who, reply }).await
+    }
+
+    /// From now on new connections wait, for `time` at most; `None`: they don't any more. What that led to.
+    ///
+    /// # Errors
+    /// The app is not loaded any more.
+    pub async fn pause(&self, time: Option<Duration>, who: String) -> Result<Result<String, String>, Ended> {
+        self.ask(|reply| Message::Pause { time, who, reply }).await
     }
 
     /// What the app is like now.

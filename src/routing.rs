@@ -48,6 +48,13 @@ pub trait Route: Send + Sync + 'static {
     /// It stays as it was.
     fn split(&self, canary: Option<Canary>) -> impl Future<Output = io::Result<()>> + Send;
 
+    /// From now on connections that arrive are held, wherever the route points, for `time` at most and then as long as for
+    /// a service that is restarting; `None`: they are not any more, and those who waited go on.
+    ///
+    /// # Errors
+    /// It stays as it was.
+    fn hold(&self, time: Option<Duration>) -> impl Future<Output = io::Result<()>> + Send;
+
     /// Where connections go now.
     fn pointing_at(&self) -> Option<Target>;
 

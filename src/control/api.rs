@@ -89,6 +89,14 @@ pub struct Freeze {
     pub reason: String,
 }
 
+/// The body of `POST /v1/apps/{app}/pause`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// For how many milliseconds at most.
+    pub millis: u64,
+}
+
 /// The body of `POST /v1/apps/{app}/remove`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -362,6 +370,9 @@ pub struct AppStatus {
     /// Why nothing new is taken into service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,
+    /// Who lets new connections wait, and how much longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
     /// The last time that the active service ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<String>,

@@ -2,7 +2,7 @@
 
 mod outcome;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::api;
 use crate::engine::View;
@@ -111,6 +111,7 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         queued: deployment.queued().map(|release| release.to_string()),
         way_back: way_back.map(|release| release.to_string()),
         health: view.health.clone().map(|Probe { healthy, answer }| api::Health { healthy, answer }),
+        paused: view.pause.as_ref().map(|(who, left)| paused(who, *left)),
         frozen: view.freeze.as_ref().map(ToString::to_string),
         last_exit: view.last_exit.as_ref().map(|(when, how)| format!("{}: {how}", time(*when))),
         green: api::ServiceStatus { traffic: plane.traffic.green, ..service(view, Colour::Green) },
@@ -134,6 +135,9 @@ fn summary(view: &View) -> String {
     let deployment = &view.deployment;
     if let Upload::Incoming(what) = deployment.upload() {
         return format!("upload: {what}");
+    }
+    if let Some((who, left)) = &view.pause {
+        return paused(who, *left);
     }
     match deployment.phase() {
         Phase::Vacant { failed: Some((_, failure)) } => format!("failed: {}", failure.reason),
@@ -168,6 +172,10 @@ fn summary(view: &View) -> String {
             }
         }
     }
+}
+
+fn paused(who: &str, left: Duration) -> String {
+    format!("paused by {who}, new connections wait for {} s at most", left.as_secs_f64().ceil())
 }
 
 /// What the active service answered, if that was not good.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::{self, exit};
 use super::{Apps, report};
-use crate::engine::{Handle, Wish};
+use crate::engine::{Handle, LONGEST_PAUSE, Wish};
 use crate::model::app::AppName;
 use crate::model::deployment::{Outcome, Wait};
 use crate::model::share::Share;
@@ -201,6 +201,7 @@ async fn command<A: Apps>(
 enum Command {
     Wish(Wish, Wait),
     Freeze(Option<String>),
+    Pause(Option<Duration>),
     Reload,
     Load,
     Update,
@@ -225,6 +226,8 @@ fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
         }
         "freeze" => Command::Freeze(Some(reason(api::from_json::<api::Freeze>(body)?.reason)?)),
         "thaw" => Command::Freeze(None),
+        "pause" => Command::Pause(Some(pause(api::from_json::<api::Pause>(body)?.millis)?)),
+        "resume" => Command::Pause(None),
         "reload" => Command::Reload,
         "load" => Command::Load,
         "update" => Command::Update,
@@ -254,6 +257,16 @@ fn reason(text: String) -> Result<String, String> {
     Ok(text)
 }
 
+/// Checks how long new connections are to wait.
+fn pause(millis: u64) -> Result<Duration, String> {
+    let time = Duration::from_millis(millis);
+    if time.is_zero() || time > LONGEST_PAUSE {
+        let longest = humantime::format_duration(LONGEST_PAUSE);
+        return Err(format!("a pause lasts for some time, and for {longest} at most"));
+    }
+    Ok(time)
+}
+
 async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, lines: &Lines) -> api::Answer {
     let plain = |result: Result<String, String>| {
         let (exit, message) = match result {
@@ -273,6 +286,10 @@ async fn run<A: Apps>(command: Command, apps: &A, app: &AppName, who: String, li
         },
         Command::Freeze(why) => match loaded() {
             Ok(handle) => plain(handle.freeze(why, who).await.unwrap_or_else(|ended| Err(ended.to_string()))),
+            Err(why) => plain(Err(why)),
+        },
+        Command::Pause(time) => match loaded() {
+            Ok(handle) => plain(handle.pause(time, who).await.unwrap_or_else(|ended| Err(ended.to_string()))),
             Err(why) => plain(Err(why)),
         },
         Command::Wish(wish, wait) => match loaded() {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::task::{Engine, policy};
 use super::tell::Waiter;
-use super::{View, Wish, blocking, recipe};
+use super::{View, Wish, blocking, now, recipe};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Upload, Wait};
@@ -207,6 +207,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             last_exit: self.last_exit.clone(),
             health: self.watch.as_ref().and_then(|watch| watch.last(self.deployment.active())),
             freeze: self.state.freeze.clone(),
+            pause: self
+                .pause
+                .as_ref()
+                .map(|pause| (pause.who.clone(), pause.until.saturating_duration_since(now()))),
         };
         let world = self.world.clone();
         // What the world has to be asked for keeps nobody but the asker waiting.

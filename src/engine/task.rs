@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+use super::pause::Pause;
 use super::perform::{Question, World};
 use super::receive::Received;
 use super::tell::{DORC, Waiter, next_gone};
@@ -63,6 +64,8 @@ pub(super) struct Engine<R, S> {
     pub(super) last_exit: Option<(SystemTime, String)>,
     /// What watches over the active service.
     pub(super) watch: Option<Watch>,
+    /// New connections wait.
+    pub(super) pause: Option<Pause>,
     pub(super) ended: Option<oneshot::Sender<()>>,
 }
 
@@ -107,6 +110,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             last_ask: 0,
             last_exit: None,
             watch: None,
+            pause: None,
             ended: None,
         }
     }
@@ -120,7 +124,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         while self.ended.is_none() {
             self.store_received().await;
             self.ask_held().await;
-            let wake = self.deployment.wake_at();
+            let (wake, pause) = (self.deployment.wake_at(), self.pause.as_ref().map(|pause| pause.until));
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.message(message).await,
@@ -133,6 +137,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 ask = next_gone(&mut self.waiters) => self.gone(ask).await,
                 Some(_) = self.errands.join_next() => {}
                 () = sleep_until(wake), if wake.is_some() => self.overdue().await,
+                () = sleep_until(pause), if pause.is_some() => self.pause_over().await,
             }
         }
         self.abort_job();
@@ -396,6 +401,13 @@ impl<R: Route, S: Services> Engine<R, S> {
             Message::Reload { who, reply } => self.reload(who, reply).await,
             Message::Freeze { why, who, reply } => {
                 let _ = reply.send(self.freeze(why, who).await);
+            }
+            Message::Pause { time, who, reply } => {
+                let result = match time {
+                    Some(time) => self.pause(time, who).await,
+                    None => self.resume(&who).await,
+                };
+                let _ = reply.send(result);
             }
             Message::View(reply) => self.view(reply),
             Message::Expected(reply) => {

@@ -30,6 +30,8 @@ pub struct Course {
     pub target: Option<Target>,
     /// Who else gets some of them.
     pub canary: Option<Canary>,
+    /// Nobody goes anywhere for now: they are all held.
+    pub held: bool,
 }
 
 impl Course {
@@ -37,7 +39,7 @@ impl Course {
     #[must_use]
     pub fn point_at(self, target: Option<Target>) -> Self {
         let is_beside = |canary: &Canary| target.is_some_and(|target| target.colour != canary.target.colour);
-        Self { target, canary: self.canary.filter(is_beside) }
+        Self { target, canary: self.canary.filter(is_beside), ..self }
     }
 
     /// The same with another canary, or none. Before there is a target it waits for one.
@@ -48,10 +50,16 @@ impl Course {
         Self { canary: canary.filter(is_beside), ..self }
     }
 
-    /// Where this client goes.
+    /// The same, but nobody goes there for now; or they do again.
+    #[must_use]
+    pub fn hold(self, held: bool) -> Self {
+        Self { held, ..self }
+    }
+
+    /// Where this client goes; `None`: it is held.
     #[must_use]
     pub fn of(self, client: IpAddr) -> Option<Target> {
-        let target = self.target?;
+        let target = self.target.filter(|_| !self.held)?;
         Some(self.canary.filter(|canary| canary.takes(client)).map_or(target, |canary| canary.target))
     }
 
@@ -168,9 +176,9 @@ mod tests {
     fn a_canary_is_beside_the_target() {
         let (green, blue) = (target(Colour::Green), target(Colour::Blue));
         let beside = Course::default().split(Some(canary(1))).point_at(Some(green));
-        assert_eq!(beside, Course { target: Some(green), canary: Some(canary(1)) });
+        assert_eq!(beside, Course { target: Some(green), canary: Some(canary(1)), held: false });
         assert_eq!(beside.point_at(Some(green)), beside);
-        assert_eq!(beside.point_at(Some(blue)), Course { target: Some(blue), canary: None });
+        assert_eq!(beside.point_at(Some(blue)), Course { target: Some(blue), ..Course::default() });
         assert_eq!(beside.point_at(None), Course::default());
         assert_eq!(Course::default().point_at(Some(blue)).split(Some(canary(1))).canary, None);
         assert_eq!(beside.targets().collect::<Vec<_>>(), [green, blue]);

@@ -81,6 +81,7 @@ impl Plane {
             register: Arc::new(Register::default()),
             room: Arc::clone(&self.room),
             hold: Mutex::new(hold),
+            paused_until: Mutex::default(),
             held: AtomicUsize::new(0),
             given_up: AtomicU64::new(0),
             paces: ByColour::default(),
@@ -102,6 +103,7 @@ struct Shared {
     register: Arc<Register>,
     room: Arc<Room>,
     hold: Mutex<Duration>,
+    paused_until: Mutex<Option<Instant>>,
     held: AtomicUsize,
     given_up: AtomicU64,
     paces: ByColour<tokio::sync::Mutex<Pace>>,
@@ -138,6 +140,13 @@ impl Drop for Owner {
 }
 
 impl Shared {
+    /// How long a client that comes now waits.
+    fn patience(&self) -> Duration {
+        let hold = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        hold + until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
     /// Lets go of those who are held, and closes all connections; says how many there were.
     fn close_everything(&self) -> usize {
         let held = self.held.load(Relaxed);
@@ -177,6 +186,12 @@ impl TcpRoute {
         let unwanted: Vec<Listener> = unwanted;
         unwanted.into_iter().for_each(Listener::end);
         Ok(())
+    }
+
+    /// For how long clients wait for the end of a pause, beyond what they wait for a service.
+    pub fn be_patient(&self, time: Option<Duration>) {
+        let until = time.map(|time| Instant::now() + time);
+        *self.0.shared.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Where clients go now.
@@ -272,6 +287,12 @@ impl Route for TcpRoute {
     async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
         self.0.shared.register.split(canary);
         self.0.shared.moves.send_replace(());
+        Ok(())
+    }
+
+    async fn hold(&self, time: Option<Duration>) -> io::Result<()> {
+        self.be_patient(time);
+        self.steer(self.course().hold(time.is_some()));
         Ok(())
     }
 

@@ -30,7 +30,12 @@ mod route {
         }
 
         async fn connect(&self, busy: bool) -> FakeClient {
-            self.connect(busy).unwrap()
+            loop {
+                match self.connect(busy) {
+                    Some(client) => return client,
+                    None => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            }
         }
 
         async fn colour_for(&self, client: IpAddr) -> Colour {

@@ -8,6 +8,7 @@ use dorc::model::share::Share;
 use dorc::routing::{Canary, Route, Target, Which};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 use crate::services_cases::eventually;
 
@@ -38,7 +39,7 @@ macro_rules! route_contract {
             points_nowhere_at_first, says_where_it_points, a_connection_stays_with_its_colour,
             closes_all_of_one_colour, closes_what_is_quiet_only, who_left_is_not_counted,
             a_canary_gets_its_share, a_client_stays_on_its_side, a_move_ends_the_canary,
-            a_canary_waits_for_a_target
+            a_canary_waits_for_a_target, holds_who_comes_wherever_it_points
         );
     };
     ($bed:path: $($case:ident),+) => {
@@ -203,4 +204,23 @@ pub async fn ask_colour(client: IpAddr, service: SocketAddr) -> Colour {
 /// What a service of that colour answers then.
 pub fn initial(colour: Colour) -> u8 {
     colour.to_string().as_bytes()[0]
+}
+pub async fn holds_who_comes_wherever_it_points(bed: &impl Bed) {
+    point_at(bed, Colour::Green).await;
+    let _open = bed.connect(true).await;
+    bed.route().hold(Some(Duration::from_secs(60))).await.unwrap();
+    let waiting = bed.connect(true);
+    tokio::pin!(waiting);
+    let soon = Duration::from_millis(100);
+    assert!(timeout(soon, &mut waiting).await.is_err(), "it is held");
+    point_at(bed, Colour::Blue).await;
+    assert_eq!(bed.route().pointing_at(), Some(bed.target(Colour::Blue)));
+    assert!(timeout(soon, &mut waiting).await.is_err(), "it is held still");
+    open(bed, Colour::Green, 1).await;
+    open(bed, Colour::Blue, 0).await;
+
+    bed.route().hold(None).await.unwrap();
+    let _came_through = waiting.await;
+    let _after = bed.connect(true).await;
+    open(bed, Colour::Blue, 2).await;
 }

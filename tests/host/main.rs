@@ -24,6 +24,7 @@ mod killed;
 mod load;
 mod lost;
 mod moved;
+mod pause;
 mod programs;
 mod reboot;
 mod refusals;

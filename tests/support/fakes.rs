@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use dorc::model::app::{AppName, Service, ServiceId};
 use dorc::model::colour::{ByColour, Colour};
@@ -92,6 +93,12 @@ impl Route for FakeRoute {
     async fn split(&self, canary: Option<Canary>) -> io::Result<()> {
         let mut state = self.state();
         state.course = state.course.split(canary);
+        Ok(())
+    }
+
+    async fn hold(&self, time: Option<Duration>) -> io::Result<()> {
+        let mut state = self.state();
+        state.course = state.course.hold(time.is_some());
         Ok(())
     }
 

@@ -390,6 +390,11 @@ impl Route for KernelRoute {
         self.steer(|course| course.split(canary)).await
     }
 
+    async fn hold(&self, time: Option<Duration>) -> io::Result<()> {
+        self.0.tcp.be_patient(time);
+        self.steer(|course| course.hold(time.is_some())).await
+    }
+
     fn pointing_at(&self) -> Option<Target> {
         self.0.tcp.pointing_at()
     }

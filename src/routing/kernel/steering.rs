@@ -351,7 +351,8 @@ impl Entry {
     fn encode(&self) -> [u8; APP] {
         let mut bytes = [0; APP];
         let mut put = |place: usize, word: u32| bytes[place..place + 4].copy_from_slice(&word.to_ne_bytes());
-        if let Some(Target { colour, address }) = self.course.target {
+        // While all are held they fall through to dorc's own listener. A daemon that starts then knows of no pause.
+        if let Some(Target { colour, address }) = self.course.target.filter(|_| !self.course.held) {
             put(0, active(colour));
             put(4, u32::from(address.port()));
             if let Some(Canary { target, share }) = self.course.canary {
@@ -381,7 +382,7 @@ impl Entry {
             let share = course::share_of(word(APP_THRESHOLD))?;
             Some(Canary { target: target(active.colour.other(), word(APP_THRESHOLD + 4))?, share })
         });
-        (!name.is_empty()).then_some(Self { course: Course { target: active, canary }, name })
+        (!name.is_empty()).then_some(Self { course: Course { target: active, canary, held: false }, name })
     }
 }
 

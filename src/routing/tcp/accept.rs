@@ -4,12 +4,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::Shared;
 use super::room::Seat;
+
+/// How many clients of an app are held at once. Those after them wait in the kernel's queue, where they cost nothing.
+const MOST_HELD: usize = 4096;
 
 /// A listening socket on one thread.
 #[derive(Debug)]
@@ -52,6 +56,9 @@ impl Accepting {
 
     /// Accepts one client, if one is there.
     pub(super) fn accept(&mut self) -> Accepted {
+        if self.route.held.load(Relaxed) >= MOST_HELD {
+            return self.no_room("as many clients wait for the service as may");
+        }
         let Some(seat) = self.route.room.sit() else {
             return self.no_room("dorc has as many connections as its descriptors allow");
         };

@@ -4,8 +4,8 @@ use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -124,7 +124,7 @@ impl Shared {
 
     /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
     async fn hold(&self, client: OwnedFd, peer: IpAddr, _held: Held) -> Option<(OwnedFd, OwnedFd, Ticket)> {
-        let patience = *self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = self.patience();
         let client = TcpStream::from_std(client.into()).ok()?;
         let found = tokio::select! {
             biased;
