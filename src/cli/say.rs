@@ -148,14 +148,9 @@ impl Steps {
 
     /// Tells one event.
     pub(super) fn event(&mut self, event: &api::Event) {
-        if let api::Event::Uploading { sent, bytes } = event {
-            return self.uploading(*sent, *bytes);
-        }
-        if self.json {
-            return line(&api::to_json(event));
-        }
         match event {
-            api::Event::Uploading { .. } => {}
+            api::Event::Uploading { sent, bytes } => self.uploading(*sent, *bytes),
+            event if self.json => line(&api::to_json(event)),
             api::Event::Uploaded { release, files, bytes } => {
                 self.finished(&format!("{release} is uploaded"), &size(*files, *bytes));
             }

@@ -303,7 +303,7 @@ impl<R: Route, S: Services> Engine<R, S> {
 }
 
 /// Deletes a copy that nobody needs, where that may take its time.
-fn discard(taken: Taken) {
+pub(super) fn discard(taken: Taken) {
     // Nobody depends on its end.
     drop(tokio::task::spawn_blocking(move || drop(taken)));
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::offer::Origin;
+use super::offer::{Origin, discard};
 use super::task::Engine;
 use super::{Ended, Handle, Message, recipe};
 use crate::model::app::Promote;
@@ -150,6 +150,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let Some(Received { taken, expected, label, who, reply }) = self.received.take() else { return };
         let waiting = Waiting { who, label, before: self.deployment.upload().clone(), reply };
         if expected != recipe::upload(&self.app) {
+            discard(taken);
             waiting.refuse("the app file was changed while it was being uploaded; upload it again".into());
             return;
         }

@@ -204,6 +204,7 @@ impl Session {
     async fn send(&mut self, part: Part) -> Result<(), TakeError> {
         if self.closed.load(Ordering::Relaxed) {
             self.slot.take();
+            return Err(TakeError::refused("the app is not loaded any more"));
         }
         let Some(stream) = self.slot.as_ref() else { return Err(TakeError::Changed) };
         match timeout(DISK, stream.parts.send(part)).await {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dorc::releases::upload::Limits;
+use dorc::releases::upload::{Limits, TakeError};
 use tar::{Builder, EntryType, Header};
 
 use super::{Place, gzip, zstd};
@@ -143,4 +143,36 @@ async fn limits_hold_for_what_it_decompresses_to() {
         archive.append_data(&mut header, format!("{}/name", "folder".repeat(30)), &b""[..]).unwrap();
     });
     assert_eq!(place.receive(&long).await.unwrap().files, 2);
+}
+
+#[tokio::test]
+async fn whatever_is_spoilt_is_taken_or_refused_and_nothing_else() {
+    let place = Place::new();
+    let content: Vec<u8> = (0..4000_u32).flat_map(|number| (number * number / 7).to_le_bytes()).collect();
+    let plain = with(|archive| {
+        entry(archive, "a/data", EntryType::Regular, "", &content);
+        entry(archive, "a/link", EntryType::Symlink, "../web", b"");
+    });
+    let mut random = 0x9e37_79b9_u32;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % below
+    };
+    let mut taken = 0;
+    for whole in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        for _ in 0..300 {
+            let mut stream = whole.clone();
+            for _ in 0..=next(3) {
+                let at = next(stream.len());
+                stream[at] = next(256) as u8;
+            }
+            match place.receive(&stream).await {
+                Ok(_) => taken += 1,
+                Err(TakeError::Refused(_) | TakeError::NotWhole(_)) => {}
+                Err(other) => panic!("{other}: {stream:?}"),
+            }
+        }
+    }
+    assert!((1..900).contains(&taken), "{taken}");
+    place.until_empty().await;
 }
