@@ -256,7 +256,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::NoDaemon(_)) => exit::NO_DAEMON,
-        Some(ClientError::NotPermitted(_)) => exit::NOT_PERMITTED,
+        Some(ClientError::NotPermitted(_) | ClientError::Forbidden(_)) => exit::NOT_PERMITTED,
         _ => exit::FAILED,
     }
 }

@@ -19,6 +19,9 @@ pub trait Apps: Send + Sync + 'static {
     /// The engines of all loaded apps, by name.
     fn handles(&self) -> Vec<Handle>;
 
+    /// The users who may deploy an app; nobody if it is not loaded.
+    fn deployers(&self, app: &AppName) -> Vec<String>;
+
     /// Apps whose files could not be taken when the daemon started, and why.
     fn broken(&self) -> Vec<(String, String)>;
 

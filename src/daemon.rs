@@ -1,5 +1,6 @@
 //! The daemon: the only place that wires.
 
+mod admit;
 mod descriptors;
 mod files;
 pub mod local;

@@ -2,6 +2,7 @@
 //!
 //! The modules in the order of their layers; each may use those above it as ARCHITECTURE.md draws it.
 
+pub mod accounts;
 pub mod model;
 
 pub mod config;

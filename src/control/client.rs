@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -27,6 +27,9 @@ pub enum ClientError {
     /// The socket may not be used by this user.
     #[error("{0} may only be used by root and the group dorc")]
     NotPermitted(PathBuf),
+    /// The daemon does not let this user do that.
+    #[error("{0}")]
+    Forbidden(String),
     /// The daemon said no.
     #[error("{0}")]
     Refused(String),
@@ -108,8 +111,13 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
+        let refusal = if response.status() == StatusCode::FORBIDDEN {
+            ClientError::Forbidden
+        } else {
+            ClientError::Refused
+        };
         let body = read_all(response).await?;
-        Err(ClientError::Refused(match api::from_json::<api::Error>(&body) {
+        Err(refusal(match api::from_json::<api::Error>(&body) {
             Ok(error) => error.error,
             Err(_) => String::from_utf8_lossy(&body).into_owned(),
         }))

@@ -1,5 +1,7 @@
 //! The server: one task a connection, no request waits for another.
 
+mod gate;
+mod rights;
 mod upload;
 
 use std::convert::Infallible;
@@ -22,6 +24,9 @@ use crate::engine::{Handle, LONGEST_PAUSE, Wish};
 use crate::model::app::AppName;
 use crate::model::deployment::{Outcome, Wait};
 use crate::model::share::Share;
+use rights::{Caller, Need, Refusals};
+
+pub use rights::GROUP;
 
 /// The largest body of a request, in bytes.
 const MAX_BODY: usize = 64 << 10;
@@ -50,11 +55,12 @@ type Lines = mpsc::Sender<api::Event>;
 /// The socket can't take connections any more.
 pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<()> {
     let mut connections = tokio::task::JoinSet::new();
+    let refusals = Arc::new(Refusals::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, apps.clone()));
+                    connections.spawn(connection(stream, apps.clone(), refusals.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a control connection could not be taken");
@@ -66,11 +72,11 @@ pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<
     }
 }
 
-async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>) {
-    let who = stream.peer_cred().map_or_else(|_| "?".into(), |cred| user_name(cred.uid()));
+async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>, refusals: Arc<Refusals>) {
+    let caller = Arc::new(Caller::of(stream.peer_cred().ok()));
     let service = service_fn(move |request| {
-        let (apps, who) = (apps.clone(), who.clone());
-        async move { Ok::<_, Infallible>(route(request, apps, who).await) }
+        let (apps, caller, refusals) = (apps.clone(), caller.clone(), refusals.clone());
+        async move { Ok::<_, Infallible>(gate::pass(request, apps, &caller, &refusals).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -79,13 +85,20 @@ async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>) {
     }
 }
 
-async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, who: String) -> Response<Body> {
+fn nothing() -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Caller) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
+    let who = caller.name.clone();
     match (&method, segments.as_slice()) {
-        (&Method::GET, ["v1", "apps"]) => status(apps.as_ref(), None).await,
-        (&Method::GET, ["v1", "apps", app]) => status(apps.as_ref(), Some(app)).await,
+        (&Method::GET, ["v1", "apps"]) => status(apps.as_ref(), None, caller).await,
+        (&Method::GET, ["v1", "apps", app]) => status(apps.as_ref(), Some(app), caller).await,
         (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "changes"]) => changes(apps.as_ref()),
@@ -106,10 +119,11 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, who: String) -
     }
 }
 
-async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
+async fn status<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> Response<Body> {
     let mut found = Vec::new();
     for handle in apps.handles() {
         if only.is_none_or(|only| only == handle.name().as_str())
+            && caller.may(Need::Deploy, handle.name().as_str(), &apps.deployers(handle.name()))
             && let Ok(view) = handle.view().await
         {
             found.push(report::status(&view, apps.plane(handle.name()).await));
@@ -118,7 +132,7 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>) -> Response<Body> {
     let broken: Vec<_> = apps
         .broken()
         .into_iter()
-        .filter(|(app, _)| only.is_none_or(|only| only == app))
+        .filter(|(app, _)| caller.may_all() && only.is_none_or(|only| only == app))
         .map(|(app, problem)| api::Broken { app, problem })
         .collect();
     if let (Some(only), true, true) = (only, found.is_empty(), broken.is_empty()) {
@@ -353,18 +367,4 @@ fn stream<T: Send + 'static>(
             .map(|item| item.map(|item| Ok::<_, Infallible>(Frame::data(Bytes::from(line(item) + "\n")))))
     });
     (sender, Response::new(BodyExt::boxed(StreamBody::new(frames))))
-}
-
-/// The name of a user, or the number where it has none.
-fn user_name(uid: u32) -> String {
-    std::fs::read_to_string("/etc/passwd")
-        .ok()
-        .and_then(|text| {
-            text.lines().find_map(|line| {
-                let mut fields = line.split(':');
-                let name = fields.next()?;
-                (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-            })
-        })
-        .unwrap_or_else(|| uid.to_string())
 }

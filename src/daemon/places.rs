@@ -1,17 +1,19 @@
 //! Where dorc's files are.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::admit;
+
+use crate::accounts;
+use crate::control::server::GROUP;
 use crate::engine;
 use crate::model::app::AppName;
 use crate::state::StateDir;
-
-/// The group whose members may use the control socket.
-const GROUP: &str = "dorc";
 
 /// Where dorc's files are.
 #[derive(Debug, Clone)]
@@ -90,12 +92,17 @@ impl Places {
         if !rustix::process::geteuid().is_root() || self.base.is_some() {
             return Ok(());
         }
-        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-        let id = groups.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(GROUP)).then(|| fields.nth(1)?.parse().ok()).flatten()
-        });
-        let chowned: io::Result<()> = chown(&self.socket, None, id);
+        let chowned: io::Result<()> = chown(&self.socket, None, accounts::group_id(GROUP));
         chowned.context("the control socket could not be handed to the group dorc")
+    }
+
+    /// Lets these users connect to the control socket, besides root and the group dorc; what they may do is decided there.
+    pub(super) fn admit(&self, users: &BTreeSet<u32>) {
+        if !rustix::process::geteuid().is_root() || self.base.is_some() {
+            return;
+        }
+        if let Err(error) = admit::admit(&self.socket, users) {
+            tracing::error!(%error, "deployers can't be let through to the control socket: add them to the group dorc, or mount /run with acl");
+        }
     }
 }

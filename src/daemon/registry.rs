@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::files::{read_state, refuse_errors};
 use super::planes::{self, Planes};
 use super::{Places, descriptors};
+use crate::accounts;
 use crate::config::{self};
 use crate::control::{Apps, api};
 use crate::engine::{self, Handle};
@@ -132,6 +133,7 @@ impl<S: Services> Registry<S> {
             |name: &AppName| self.apps().get(name).is_some_and(|loaded| !loaded.route.has_shortcut());
         let steered: Vec<AppName> = names.filter(|name| !takes_tcp(name)).collect();
         self.planes.clean_up(&steered);
+        self.admit_deployers();
     }
 
     /// Loads an app with its file, or with the last one that was right if it no longer is.
@@ -161,6 +163,13 @@ impl<S: Services> Registry<S> {
             tracing::warn!(app = %name, reason, "it has the tcp plane");
         }
         self.start(app, route).await.map(|_| ())
+    }
+
+    /// Lets the deployers of the loaded apps connect, and nobody who was one.
+    fn admit_deployers(&self) {
+        let names: BTreeSet<String> =
+            self.apps().values().flat_map(|loaded| loaded.app.deployers.clone()).collect();
+        self.places.admit(&names.iter().filter_map(|name| accounts::user_id(name)).collect());
     }
 
     fn missing(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
@@ -343,6 +352,10 @@ impl<S: Services> Apps for Registry<S> {
         self.apps().values().map(|loaded| loaded.handle.clone()).collect()
     }
 
+    fn deployers(&self, app: &AppName) -> Vec<String> {
+        self.apps().get(app).map(|loaded| loaded.app.deployers.clone()).unwrap_or_default()
+    }
+
     fn broken(&self) -> Vec<(String, String)> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.iter().map(|(app, problem)| (app.clone(), problem.clone())).collect()
@@ -369,6 +382,7 @@ impl<S: Services> Apps for Registry<S> {
         };
         if result.is_ok() {
             self.note_broken(name.as_str(), None);
+            self.admit_deployers();
         }
         result
     }
@@ -394,6 +408,7 @@ impl<S: Services> Apps for Registry<S> {
         route.close_down();
         self.apps().remove(name);
         self.note_broken(name.as_str(), None);
+        self.admit_deployers();
         tracing::info!(app = %name, who, purge, "removed");
         self.changes.send_replace(());
         self.places.put_away(name, purge).map_err(|error| {

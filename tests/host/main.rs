@@ -29,6 +29,7 @@ mod programs;
 mod reboot;
 mod refusals;
 mod registered;
+mod rights;
 mod together;
 mod under_load;
 mod uploads;

@@ -8,11 +8,12 @@ pub struct Layer(pub &'static str, pub &'static [&'static str], pub &'static str
 /// In the order of `lib.rs`: each may use only what stands above it.
 pub const LAYERS: &[Layer] = &[
     Layer("model", &[], "it is the pure core, and knows nothing of the world"),
-    Layer("config", &["model"], "it makes an App of a file, and no more"),
+    Layer("accounts", &[], "it reads two files, and several layers need what is in them"),
+    Layer("config", &["accounts", "model"], "it makes an App of a file, and no more"),
     Layer("health", &["model"], "what acts on the world knows the model, never its neighbours"),
     Layer("releases", &["model"], "what acts on the world knows the model, never its neighbours"),
     Layer("routing", &["model"], "what acts on the world knows the model, never its neighbours"),
-    Layer("services", &["model"], "what acts on the world knows the model, never its neighbours"),
+    Layer("services", &["accounts", "model"], "what acts on the world knows the model, never its neighbours"),
     Layer("state", &["model"], "what acts on the world knows the model, never its neighbours"),
     Layer(
         "engine",
@@ -36,7 +37,7 @@ pub const LAYERS: &[Layer] = &[
     ),
     Layer(
         "control::server",
-        &["control", "control::api", "control::report", "engine", "model"],
+        &["accounts", "control", "control::api", "control::report", "engine", "model", "state"],
         "it hands requests to the engine and wires nothing",
     ),
     Layer(
@@ -47,6 +48,7 @@ pub const LAYERS: &[Layer] = &[
     Layer(
         "daemon",
         &[
+            "accounts",
             "model",
             "config",
             "health",

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::accounts;
+
 /// What is to be known of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct User {
@@ -29,9 +31,5 @@ fn ask_getent(name: &str) -> Option<User> {
 }
 
 fn in_lines(lines: &str, name: &str) -> Option<User> {
-    lines.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let uid = fields.next().filter(|field| *field == name).and_then(|_| fields.nth(1))?;
-        Some(User { uid: uid.parse().ok()? })
-    })
+    accounts::user_id_in(lines, name).map(|uid| User { uid })
 }

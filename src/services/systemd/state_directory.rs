@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::accounts;
 use crate::model::app::{AppName, Service, ServiceId};
 use crate::model::colour::Colour;
 use crate::services::ServiceError;
@@ -28,7 +29,7 @@ pub(super) fn check(service: &Service, places: &Places) -> Result<(), ServiceErr
         .any(|colour| places.unit_file(&ServiceId { app: app.clone(), colour: *colour }).exists());
     let foreign = match fs::symlink_metadata(&path) {
         Ok(found) if found.is_symlink() => fs::read_link(&path).ok() != Some(private_link(app)),
-        Ok(found) => service.user.as_deref().is_none_or(|user| user_id(user) != Some(found.uid())),
+        Ok(found) => service.user.as_deref().is_none_or(|user| accounts::user_id(user) != Some(found.uid())),
         Err(_) => false,
     };
     if foreign && !is_ours {
@@ -64,18 +65,4 @@ fn remove_dir(path: &Path) -> io::Result<()> {
 /// Where systemd's link from the state directory of a dynamic user leads.
 fn private_link(app: &AppName) -> PathBuf {
     Path::new("private").join(app.as_str())
-}
-
-fn user_id(user: &str) -> Option<u32> {
-    if let Ok(id) = user.parse() {
-        return Some(id);
-    }
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields[0] == user)?
-        .get(2)?
-        .parse()
-        .ok()
 }
