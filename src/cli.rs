@@ -9,6 +9,7 @@ pub mod demo_backend;
 mod deploy;
 mod freeze;
 mod history;
+mod hosts;
 mod install;
 mod load;
 mod logs;
@@ -17,6 +18,7 @@ mod pause;
 mod register;
 mod releases;
 mod reload;
+mod remote;
 mod remove;
 mod resume;
 mod rollback;
@@ -50,18 +52,29 @@ struct Cli {
     /// The folder in which `dorc up` runs [default: this one if it is such a folder, else the system's daemon]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     dir: Option<PathBuf>,
+    /// Ask the daemon of another machine, over ssh; for dorc deploy also several
+    #[arg(
+        long,
+        global = true,
+        value_name = "USER@SERVER",
+        help_heading = "Global options",
+        conflicts_with = "dir"
+    )]
+    host: Vec<String>,
     #[command(subcommand)]
     verb: Verb,
 }
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done · 1 failed · 2 usage · 10 not healthy, nothing changed · 11 switched, then rolled back ·
-12 rollback failed · 13 superseded · 14 busy or frozen · 15 no daemon · 77 not permitted";
+12 rollback failed · 13 superseded · 14 busy or frozen · 15 no daemon · 16 hosts disagree · 77 not permitted";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     #[command(flatten)]
     Ask(Box<Ask>),
+    /// Pass requests from another machine on, as the forced command of an ssh key
+    Remote(remote::Options),
     /// Be the daemon
     #[command(alias = "start-daemon")]
     Daemon(daemon::Options),
@@ -158,17 +171,27 @@ fn fail(exit: u8, message: impl Into<String>) -> anyhow::Error {
 struct Context {
     places: Places,
     client: Client,
+    /// The other machines that are meant, if any; the client is that of the first one.
+    hosts: Vec<String>,
 }
 
 impl Context {
     /// The daemon that is meant: that of `--dir`, of the folder we are in, or the system's.
-    fn new(dir: Option<PathBuf>) -> Self {
+    fn new(dir: Option<PathBuf>, hosts: Vec<String>) -> Self {
+        if let Some(host) = hosts.first() {
+            return Self { places: Places::system(), client: far(host), hosts };
+        }
         let here = PathBuf::from(".");
         let local = dir.or_else(|| here.join(".dorc/dorc.sock").exists().then_some(here));
         let places = local
             .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
             .map_or_else(Places::system, |dir| Places::local(&dir));
-        Self { client: Client::new(places.socket.clone()), places }
+        Self { client: Client::new(places.socket.clone()), places, hosts }
+    }
+
+    /// The same for one of the other machines.
+    fn at(host: &str) -> Self {
+        Self::new(None, vec![host.to_owned()])
     }
 
     /// Whether it is a daemon of `dorc up`.
@@ -177,21 +200,47 @@ impl Context {
     }
 }
 
+/// The daemon of another machine, over the user's own ssh: `$DORC_SSH` may name another program, with arguments.
+fn far(host: &str) -> Client {
+    let ssh = std::env::var("DORC_SSH").ok().and_then(|words| shell_words::split(&words).ok());
+    let ssh = ssh.filter(|words| !words.is_empty()).unwrap_or_else(|| vec!["ssh".to_owned()]);
+    let there = ["--", host, "dorc", "remote"].map(str::to_owned);
+    Client::far(host.to_owned(), ssh.into_iter().chain(there).collect())
+}
+
 /// Runs the program; the exit code says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { dir, verb } = Cli::parse();
-    dispatch(verb, dir).unwrap_or_else(|error| failed(&error))
+    let Cli { dir, host, verb } = Cli::parse();
+    dispatch(verb, dir, host).unwrap_or_else(|error| failed(&error))
 }
 
-fn dispatch(verb: Verb, dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+fn dispatch(verb: Verb, dir: Option<PathBuf>, hosts: Vec<String>) -> anyhow::Result<ExitCode> {
+    check_hosts(&verb, &hosts)?;
     match verb {
-        Verb::Ask(ask) => runtime()?.block_on(perform(&Context::new(dir), *ask)),
+        Verb::Ask(ask) => runtime()?.block_on(perform(&Context::new(dir, hosts), *ask)),
+        Verb::Remote(options) => remote::run(&Context::new(dir, hosts), &options),
         Verb::Daemon(options) => daemon::run(&options),
         Verb::Up(options) => up::run(options, dir),
         Verb::Demo(options) => demo::run(&options),
         Verb::Completions(options) => Ok(completions::run(&options, &mut Cli::command())),
         Verb::Man => man::run(Cli::command()),
+    }
+}
+
+/// Another machine can be asked what its daemon does, not what is done beside it.
+fn check_hosts(verb: &Verb, hosts: &[String]) -> anyhow::Result<()> {
+    let here = |ask: &Ask| {
+        matches!(ask, Ask::Register(_) | Ask::Logs(_) | Ask::Check(_) | Ask::Install | Ask::Uninstall(_))
+    };
+    match (verb, hosts) {
+        (_, []) => Ok(()),
+        (Verb::Ask(ask), [_]) if !here(ask) => Ok(()),
+        (Verb::Ask(ask), [_, _, ..]) if matches!(**ask, Ask::Deploy(_)) => Ok(()),
+        (Verb::Ask(ask), [_, _, ..]) if !here(ask) => {
+            Err(fail(exit::USAGE, "only dorc deploy takes several --host; ask one after the other"))
+        }
+        _ => Err(fail(exit::USAGE, "this works on the machine itself: without --host, in a shell there")),
     }
 }
 
@@ -256,6 +305,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::NoDaemon(_)) => exit::NO_DAEMON,
+        // What the far side says of itself, or ssh of the way there.
+        Some(ClientError::Far { status: Some(code), .. }) if *code == i32::from(exit::NOT_PERMITTED) => {
+            exit::NOT_PERMITTED
+        }
+        Some(ClientError::Far { .. }) => exit::NO_DAEMON,
         Some(ClientError::NotPermitted(_) | ClientError::Forbidden(_)) => exit::NOT_PERMITTED,
         _ => exit::FAILED,
     }

@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let folder = Folder::make()?;
     // The commands name what is in it as they would be typed there.
     std::env::set_current_dir(folder.path())?;
-    let mut stage = Stage::new(Context::new(Some(folder.path().to_owned())));
+    let mut stage = Stage::new(Context::new(Some(folder.path().to_owned()), Vec::new()));
     if options.json {
         say::keep();
     }

@@ -6,26 +6,30 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::upload::{self, Called};
-use super::{Change, Context, fail, install, say, send, switch};
+use super::{Change, Context, fail, hosts, install, say, send, switch};
 use crate::control::api::{self, exit};
 
 /// Options of `dorc deploy`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// The app
-    app: String,
+    pub(super) app: String,
     /// Upload this first, as dorc upload does [default: the newest release is deployed]
-    path: Option<PathBuf>,
+    pub(super) path: Option<PathBuf>,
     /// Bring back this release of the store instead
     #[arg(long, value_name = "RELEASE", conflicts_with = "path")]
-    release: Option<String>,
+    pub(super) release: Option<String>,
     #[command(flatten)]
-    called: Called,
+    pub(super) called: Called,
     #[command(flatten)]
-    change: Change,
+    pub(super) change: Change,
 }
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
+    if context.hosts.len() > 1 {
+        options.called.check()?;
+        return hosts::deploy(context, options).await;
+    }
     let Options { app, path, mut release, called, change } = options;
     called.check()?;
     if let Some(path) = path {

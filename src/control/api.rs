@@ -29,6 +29,8 @@ pub mod exit {
     pub const BUSY: u8 = 14;
     /// There is no daemon.
     pub const NO_DAEMON: u8 = 15;
+    /// Not all hosts are where they were, nor where they were to be.
+    pub const HOSTS_DISAGREE: u8 = 16;
     /// Not permitted.
     pub const NOT_PERMITTED: u8 = 77;
 }
@@ -303,6 +305,24 @@ pub struct Answer {
     /// What became of the old connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tally: Option<Tally>,
+}
+
+/// What `dorc deploy` on several hosts prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAnswers {
+    /// The exit code for the command line.
+    pub exit: u8,
+    /// What each host said last.
+    pub hosts: Vec<HostAnswer>,
+}
+
+/// What one of several hosts said last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAnswer {
+    /// Which.
+    pub host: String,
+    /// Its answer.
+    pub answer: Answer,
 }
 
 /// The answer to `GET /v1/apps`.

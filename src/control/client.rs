@@ -1,11 +1,14 @@
-//! The client: one connection a request.
+//! The client: one connection a request, or one for all to another machine.
 
+mod far;
 mod upload;
 
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
@@ -14,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::api;
+use far::Far;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -27,6 +31,14 @@ pub enum ClientError {
     /// The socket may not be used by this user.
     #[error("{0} may only be used by root and the group dorc")]
     NotPermitted(PathBuf),
+    /// The way to another machine broke off.
+    #[error("{host}: the way there broke off{}", status.map(|code| format!(" (exit status {code})")).unwrap_or_default())]
+    Far {
+        /// Where it led.
+        host: String,
+        /// How the program ended that leads there.
+        status: Option<i32>,
+    },
     /// The daemon does not let this user do that.
     #[error("{0}")]
     Forbidden(String),
@@ -40,21 +52,30 @@ pub enum ClientError {
 
 /// The way to the daemon.
 #[derive(Debug, Clone)]
-pub struct Client {
-    socket: PathBuf,
+pub struct Client(Way);
+
+#[derive(Debug, Clone)]
+enum Way {
+    /// A connection a request.
+    Socket(PathBuf),
+    /// One for all.
+    Far(Arc<Far>),
 }
+
+/// The body of a request.
+type Sent = UnsyncBoxBody<Bytes, Infallible>;
 
 impl Client {
     /// A client of the daemon whose socket is at `socket`.
     #[must_use]
     pub const fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self(Way::Socket(socket))
     }
 
-    /// Where its socket is.
+    /// A client of the daemon of another machine, which this program and its arguments lead to.
     #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn far(host: String, words: Vec<String>) -> Self {
+        Self(Way::Far(Arc::new(Far::new(host, words))))
     }
 
     /// Asks for one JSON document.
@@ -97,17 +118,12 @@ impl Client {
     where
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => ClientError::NotPermitted(self.socket.clone()),
-            _ => ClientError::NoDaemon(self.socket.clone()),
-        })?;
-        let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // It ends with the response, whose reader sees what goes wrong.
-        tokio::spawn(connection);
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("dorc"));
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let request = request.map(BodyExt::boxed_unsync);
+        let response = match &self.0 {
+            Way::Socket(socket) => ask_once(socket, request).await?,
+            Way::Far(far) => far.ask(request).await?,
+        };
         if response.status().is_success() {
             return Ok(response);
         }
@@ -122,6 +138,19 @@ impl Client {
             Err(_) => String::from_utf8_lossy(&body).into_owned(),
         }))
     }
+}
+
+async fn ask_once(socket: &Path, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotPermitted(socket.to_owned()),
+        _ => ClientError::NoDaemon(socket.to_owned()),
+    })?;
+    let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // It ends with the response, whose reader sees what goes wrong.
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(broken)
 }
 
 fn cannot_ask(path: &str, error: &dyn std::fmt::Display) -> ClientError {

@@ -1,6 +1,7 @@
 //! The command line against a real `dorc up` in a temporary folder: exit codes and what is printed.
 
 mod changes;
+mod hosts;
 mod looks;
 mod upload;
 

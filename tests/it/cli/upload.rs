@@ -13,7 +13,7 @@ use super::{DORC, Folder, Said, eventually};
 
 impl Folder {
     /// A folder with the program of that version, beside the release directory; `large`: with much besides.
-    fn build(&self, version: &str, behaviour: &str, large: bool) -> PathBuf {
+    pub(super) fn build(&self, version: &str, behaviour: &str, large: bool) -> PathBuf {
         let dir = self.path().join(format!("build-{version}"));
         fs::create_dir_all(dir.join("assets")).unwrap();
         fs::write(dir.join("version"), version).unwrap();
