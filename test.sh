@@ -12,7 +12,7 @@ cd "$(dirname "$0")"
 # program:package, as the test hosts look for them.
 NEEDED='cc:build-essential systemd-nspawn:systemd-container dbus-daemon:dbus ip:iproute2 pgrep:procps curl:curl
     python3:python3 node:nodejs javac:default-jdk-headless caddy:caddy redis-server:redis-server nginx:nginx rsync:rsync
-    wrk:wrk'
+    wrk:wrk sshd:openssh-server'
 
 missing_packages() {
     for pair in $NEEDED; do
@@ -55,7 +55,10 @@ install_packages() {
     trap - EXIT
     # Installed for tests, not to come up at the next boot of this machine.
     for package in "$@"; do
-        case $package in caddy | redis-server | nginx) systemctl disable --quiet "$package" || true ;; esac
+        case $package in
+            caddy | redis-server | nginx) systemctl disable --quiet "$package" || true ;;
+            openssh-server) systemctl disable --quiet ssh || true ;;
+        esac
     done
     return "$result"
 }

@@ -187,6 +187,8 @@ macro_rules! cases {
     };
 }
 
+// Who is held takes the long way: `holds_who_comes_wherever_it_points` is for the other planes, and pauses of this one are tested on a
+// test host.
 cases!(
     points_nowhere_at_first,
     says_where_it_points,

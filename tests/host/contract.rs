@@ -38,5 +38,5 @@ fn systemd_passes_the_cases_of_its_seam() {
 
 #[test]
 fn the_kernel_plane_passes_the_cases_of_its_seam() {
-    pass("kernel", 11);
+    pass("kernel", 10);
 }

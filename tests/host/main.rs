@@ -12,6 +12,7 @@ mod contract;
 mod drain;
 mod files;
 mod foreign;
+mod from_afar;
 mod handed_over;
 mod harness;
 mod hooks;
