@@ -76,14 +76,18 @@ fn a_deployment_survives_the_death_of_the_daemon_at_any_moment(plane: &str) {
     let kills = kills();
     let mut phases = std::collections::BTreeMap::<String, u32>::new();
 
-    for number in 0..kills {
+    // On a busy machine a deployment takes longer than the undisturbed one did: then once more.
+    for number in 0..kills * 2 {
+        if number >= kills && phases.len() > 2 {
+            break;
+        }
         let version = format!("version-{number}");
         let before = user::wait_for(&host, "nothing is under way", |status| status["phase"] == "steady");
         let active = before["active"].as_str().expect("one is active").to_owned();
         let pid = before[active.as_str()]["pid"].clone();
         user::upload(&host, &version);
         let switch = host.spawn("dorc switch web");
-        std::thread::sleep(deployment.mul_f64(number as f64 / kills as f64));
+        std::thread::sleep(deployment.mul_f64((number % kills) as f64 / kills as f64));
         let at = user::status(&host)["phase"].as_str().unwrap_or_default().to_owned();
 
         kill_daemon(&host);
@@ -105,7 +109,7 @@ fn a_deployment_survives_the_death_of_the_daemon_at_any_moment(plane: &str) {
         *phases.entry(at).or_default() += 1;
     }
 
-    lost_at_most(load, kills * 4);
+    lost_at_most(load, u64::from(phases.values().sum::<u32>()) * 4);
     drop(busy);
     assert!(phases.len() > 2, "kills at different steps: {phases:?}");
     let failed = host.sh("ls /var/lib/dorc/apps/web/releases | wc --lines");
