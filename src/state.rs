@@ -1,7 +1,8 @@
 //! What survives a restart: a versioned type of its own, written atomically and checked when read.
 //!
-//! Each app has a folder: `state.json`, `state.json.previous` and `history.jsonl`.
+//! Each app has a folder: `state.json`, `state.json.previous`, `history.jsonl`, and `environments/`.
 
+mod environments;
 mod history;
 mod record;
 
@@ -18,6 +19,7 @@ use crate::model::colour::ByColour;
 use crate::model::deployment::Saved;
 use crate::model::release::{Catalogue, Digest, Recipe};
 
+pub use environments::Environments;
 pub use history::{Entry, History};
 
 /// The version of what is written. A reader refuses a newer one, so that nothing is misread.
@@ -108,6 +110,12 @@ impl StateDir {
         History::new(self.dir.join("history.jsonl"))
     }
 
+    /// The environment files of the app's releases.
+    #[must_use]
+    pub fn environments(&self) -> Environments {
+        Environments::new(self.dir.join("environments"))
+    }
+
     fn current(&self) -> PathBuf {
         self.dir.join("state.json")
     }
@@ -190,6 +198,8 @@ impl StateDir {
     /// # Errors
     /// A file could not be deleted.
     pub fn delete(&self) -> io::Result<()> {
+        // A release that comes back with a new app file gets the environment that this one names.
+        self.environments().retain(&[])?;
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -81,7 +81,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         let Some(newest) = unknown.iter().map(|id| id.number).max() else { return };
         self.adopt_ports().await;
         let recipe = recipe::of(&self.app, self.ports);
-        let config = offer::config_digest(&recipe).await.unwrap_or(Digest([0; 32]));
+        let config = offer::configuration(&recipe).await;
+        let config = config.map_or(Digest([0; 32]), |configuration| configuration.digest);
         for id in unknown {
             let (store, bin) = (self.store.clone(), ReleaseBin::Inside(recipe.bin.clone()));
             let upload = Upload { dir: store.path(id), bin, ..recipe::upload(&self.app) };

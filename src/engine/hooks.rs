@@ -46,7 +46,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let words = release.recipe.hooks.commands.get(&hook)?;
         let dir = self.store.path(release.id);
         let start = recipe::fill(words, &release.recipe, live.colour, &dir);
-        let mut service = recipe::service(&self.app, &release, live, dir);
+        let mut service = self.service(&release, live);
         (service.start, service.start_timeout) = (start, release.recipe.hooks.deadline);
         (service.reload, service.stop, service.notify) = (None, None, false);
         let told = [("DORC_APP", self.app.name.as_str()), ("DORC_HOOK", hook.name())];

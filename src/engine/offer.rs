@@ -1,5 +1,6 @@
 //! From an upload, or a changed configuration, to a release that is offered to the model.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use crate::releases::store::{Store, Taken};
 use crate::releases::upload;
 use crate::routing::Route;
 use crate::services::Services;
-use crate::state;
+use crate::state::{self, Environments};
 
 /// How long the intake may take to say what it knows.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -124,8 +125,8 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// Makes a release of a taken upload, unless it is one already.
     pub(super) async fn store_taken(&mut self, taken: Taken, origin: Origin) {
         let recipe = recipe::of(&self.app, self.ports);
-        let config = match config_digest(&recipe).await {
-            Ok(config) => config,
+        let Configuration { digest: config, env_file } = match configuration(&recipe).await {
+            Ok(configuration) => configuration,
             Err(failure) => {
                 discard(taken);
                 return self.not_stored(failure, origin).await;
@@ -154,9 +155,13 @@ impl<R: Route, S: Services> Engine<R, S> {
             label: origin.label(),
             verdict: Verdict::Untried,
         };
-        let store = self.store.clone();
+        let (store, environments) = (self.store.clone(), self.state_dir.environments());
         self.storing = Some(tokio::spawn(async move {
-            let published = blocking(move || store.publish(taken, id)).await;
+            let published = blocking(move || {
+                keep(&environments, id, env_file)?;
+                store.publish(taken, id)
+            })
+            .await;
             (published.map(|_| release).map_err(|error| error.to_string()), origin)
         }));
     }
@@ -237,7 +242,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let ports = app.service.ports.unwrap_or(self.ports);
         let recipe = recipe::of(&app, ports);
         // Before anything is changed: a file that can't be read leaves all as it is.
-        let config = config_digest(&recipe).await.map_err(|failure| failure.reason)?;
+        let configuration = configuration(&recipe).await.map_err(|failure| failure.reason)?;
         let watch_again = self.intake.is_none()
             || (recipe::upload(&app), app.release.settle)
                 != (recipe::upload(&self.app), self.app.release.settle);
@@ -252,16 +257,17 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.state.fingerprint = None;
             self.watch_uploads().await;
         }
-        self.offer_reconfigured(recipe, config, who).await
+        self.offer_reconfigured(recipe, configuration, who).await
     }
 
     /// Offers the newest release's files with the configuration of now.
     async fn offer_reconfigured(
         &mut self,
         recipe: Recipe,
-        config: Digest,
+        configuration: Configuration,
         who: &str,
     ) -> Result<String, String> {
+        let Configuration { digest: config, env_file } = configuration;
         let Some(newest) = self.state.catalogue.newest().cloned() else {
             return Ok("taken; there is no release yet".into());
         };
@@ -270,8 +276,12 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
         let id = self.state.catalogue.take_id(&whole_digest(newest.artifact, config));
         let store = self.store.clone();
-        let of = newest.id;
-        blocking(move || store.publish_copy_of(of, id)).await.map_err(|error| error.to_string())?;
+        let (of, environments) = (newest.id, self.state_dir.environments());
+        let published = blocking(move || {
+            keep(&environments, id, env_file)?;
+            store.publish_copy_of(of, id)
+        });
+        published.await.map_err(|error| error.to_string())?;
         let colour = self.deployment.inactive_colour();
         let release =
             Release { id, config, recipe, taken: SystemTime::now(), verdict: Verdict::Untried, ..newest };
@@ -308,18 +318,32 @@ pub(super) fn discard(taken: Taken) {
     drop(tokio::task::spawn_blocking(move || drop(taken)));
 }
 
-/// The digest of a recipe and of the environment file that it names.
-pub(super) async fn config_digest(recipe: &Recipe) -> Result<Digest, Failure> {
+/// What a release runs with, as it is now.
+pub(super) struct Configuration {
+    pub(super) digest: Digest,
+    /// The content of the environment file, if the recipe names one.
+    pub(super) env_file: Option<Vec<u8>>,
+}
+
+/// Reads what belongs to a recipe. The file is read once: its digest and what is kept of it are of the same bytes.
+pub(super) async fn configuration(recipe: &Recipe) -> Result<Configuration, Failure> {
     let env_file = match recipe.service.env_file.clone() {
-        Some(path) => blocking({
-            let path = path.clone();
-            move || std::fs::read(path)
-        })
-        .await
-        .map_err(|error| Failure::because(format!("[service] env_file: {}: {error}", path.display())))?,
-        None => Vec::new(),
+        Some(path) => Some(
+            blocking({
+                let path = path.clone();
+                move || std::fs::read(path)
+            })
+            .await
+            .map_err(|error| Failure::because(format!("[service] env_file: {}: {error}", path.display())))?,
+        ),
+        None => None,
     };
-    Ok(state::recipe_digest(recipe, &env_file))
+    let digest = state::recipe_digest(recipe, env_file.as_deref().unwrap_or_default());
+    Ok(Configuration { digest, env_file })
+}
+
+fn keep(environments: &Environments, id: ReleaseId, env_file: Option<Vec<u8>>) -> io::Result<()> {
+    env_file.map_or(Ok(()), |content| environments.keep(id, &content))
 }
 
 /// What names a release: its files and what it runs with.

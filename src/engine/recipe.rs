@@ -5,11 +5,15 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::perform::Question;
+use super::task::Engine;
 use crate::model::app::{App, Check, Service, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::Live;
 use crate::model::release::{Recipe, Release};
 use crate::releases::upload::Upload;
+use crate::routing::Route;
+use crate::services::Services;
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
 pub(super) const PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -31,6 +35,30 @@ pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {
     service.ports = Some(ports);
     let (check, hooks) = (app.health.check.clone(), app.hooks.clone());
     Recipe { bin: app.release_bin.in_release(), service, check, hooks }
+}
+
+impl<R: Route, S: Services> Engine<R, S> {
+    /// The service that runs a release, with the environment file that the release was made with.
+    pub(super) fn service(&self, release: &Release, live: Live) -> Service {
+        let mut service = service(&self.app, release, live, self.store.path(release.id));
+        let kept = self.state_dir.environments().path(release.id);
+        // Of a release that is older than this dorc none was kept.
+        if service.env_file.is_some() && kept.exists() {
+            service.env_file = Some(kept);
+        }
+        service
+    }
+
+    pub(super) fn question(&self, release: &Release, colour: Colour) -> Question {
+        let dir = self.store.path(release.id);
+        Question {
+            check: check(&release.recipe, colour, &dir),
+            address: address(&release.recipe, colour),
+            health: self.app.health.clone(),
+            env: env(&release.recipe, colour),
+            dir,
+        }
+    }
 }
 
 /// The address on which the service of that colour is to listen.

@@ -58,7 +58,13 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// Forgets releases whose files are gone, and makes those known that only the store has.
     async fn agree_with_store(&mut self) {
         let store = self.store.clone();
-        let there = match blocking(move || store.list()).await {
+        let environments = self.state_dir.environments();
+        let listed = blocking(move || {
+            let there = store.list()?;
+            environments.retain(&there)?;
+            Ok(there)
+        });
+        let there = match listed.await {
             Ok(there) => there,
             Err(error) => {
                 tracing::error!(app = %self.app.name, %error, "the release store can't be read");
@@ -90,8 +96,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             return;
         };
         tracing::warn!(app = %self.app.name, colour = %active.colour, "the active service does not run; it is started");
-        let dir = self.store.path(release.id);
-        let service = recipe::service(&self.app, &release, active, dir);
+        let service = self.service(&release, active);
         let (services, events) = (self.world.services.clone(), self.events.0.clone());
         // Connections are held meanwhile; the engine takes commands.
         let starter = self.errands.spawn(async move {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::task::{Engine, policy};
 use super::tell::Waiter;
-use super::{View, Wish, blocking, now, recipe};
+use super::{View, Wish, blocking, now};
 use crate::model::app::ServiceId;
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Upload, Wait};
@@ -187,7 +187,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             return;
         };
         self.record(&who, "reload", None, Some(active), "asked").await;
-        let service = recipe::service(&self.app, &release, active, self.store.path(release.id));
+        let service = self.service(&release, active);
         let services = self.world.services.clone();
         self.errands.spawn(async move {
             let result = services.reload(&service).await.map_err(|error| error.to_string());

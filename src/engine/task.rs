@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::pause::Pause;
-use super::perform::{Question, World};
+use super::perform::World;
 use super::receive::Received;
 use super::tell::{DORC, Waiter, next_gone};
 use super::vitals::Watch;
@@ -231,9 +231,8 @@ impl<R: Route, S: Services> Engine<R, S> {
             starter.abort();
         }
         let Some(release) = self.release(live) else { return self.unknown_release(ticket, live) };
-        let dir = self.store.path(release.id);
         let question = self.question(&release, live.colour);
-        let service = recipe::service(&self.app, &release, live, dir);
+        let service = self.service(&release, live);
         let (world, store) = (self.world.clone(), self.store.clone());
         let [prepare, verify] = [Hook::Prepare, Hook::Verify].map(|hook| self.hook_of_candidate(hook, live));
         let exits = self.exits.clone();
@@ -346,17 +345,6 @@ impl<R: Route, S: Services> Engine<R, S> {
         ServiceId { app: self.app.name.clone(), colour }
     }
 
-    pub(super) fn question(&self, release: &Release, colour: Colour) -> Question {
-        let dir = self.store.path(release.id);
-        Question {
-            check: recipe::check(&release.recipe, colour, &dir),
-            address: recipe::address(&release.recipe, colour),
-            health: self.app.health.clone(),
-            env: recipe::env(&release.recipe, colour),
-            dir,
-        }
-    }
-
     /// Writes the state to disk. A failure is loud; the services and the route go on, and the next write tries
     /// again.
     pub(super) async fn persist(&mut self) -> io::Result<()> {
@@ -372,7 +360,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             dir.write(&state)?;
             // Nothing depends on it: what stays is deleted at the next start.
             for release in superfluous {
-                if let Err(error) = store.delete(release) {
+                if let Err(error) = store.delete(release).and_then(|()| dir.environments().forget(release)) {
                     tracing::warn!(%app, %release, %error, "could not be deleted");
                 }
             }

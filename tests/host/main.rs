@@ -10,6 +10,7 @@ mod broken;
 mod canary;
 mod contract;
 mod drain;
+mod environment;
 mod files;
 mod foreign;
 mod from_afar;
