@@ -203,7 +203,9 @@ impl Context {
 /// The daemon of another machine, over the user's own ssh: `$DORC_SSH` may name another program, with arguments.
 fn far(host: &str) -> Client {
     let ssh = std::env::var("DORC_SSH").ok().and_then(|words| shell_words::split(&words).ok());
-    let ssh = ssh.filter(|words| !words.is_empty()).unwrap_or_else(|| vec!["ssh".to_owned()]);
+    // A machine that is gone is noticed within a minute.
+    let default = || ["ssh", "-o", "ServerAliveInterval=15"].map(str::to_owned).to_vec();
+    let ssh = ssh.filter(|words| !words.is_empty()).unwrap_or_else(default);
     let there = ["--", host, "dorc", "remote"].map(str::to_owned);
     Client::far(host.to_owned(), ssh.into_iter().chain(there).collect())
 }
@@ -287,7 +289,9 @@ async fn typed(context: &Context, words: &[&str]) -> ExitCode {
 fn failed(error: &anyhow::Error) -> ExitCode {
     let mend = match error.downcast_ref::<ClientError>() {
         Some(ClientError::NoDaemon(_)) => "; start it: sudo dorc install, or for this folder: dorc up",
-        Some(ClientError::NotPermitted(_)) => "; use sudo, or join the group",
+        Some(ClientError::NotPermitted(_)) => {
+            "; use sudo, join the group, or be named in the app's deployers (then: sudo dorc update APP)"
+        }
         _ => "",
     };
     say::error(&format!("{error:#}{mend}"));

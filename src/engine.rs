@@ -74,6 +74,8 @@ pub enum Wish {
     Rollback {
         /// Which; `None`: the last good one.
         to: Option<String>,
+        /// As for a switch.
+        if_active: Option<String>,
     },
     /// A release of the store is to become active, or to be made ready for it.
     Deploy {

@@ -26,15 +26,16 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
+    options.called.check()?;
     if context.hosts.len() > 1 {
-        options.called.check()?;
         return hosts::deploy(context, options).await;
     }
     let Options { app, path, mut release, called, change } = options;
-    called.check()?;
     if let Some(path) = path {
         refuse_frozen(context, &app).await?;
-        let uploaded = upload::upload(context, &app, &path, &called, &change).await?;
+        let steps = say::Steps::new(change.json, change.no_wait);
+        let uploading = upload::upload(context, &app, &path, called.for_deployment(), steps);
+        let uploaded = send::within(&app, &change, uploading).await??;
         if uploaded.exit != exit::DONE {
             say::answer(&uploaded, change.json);
             return Ok(ExitCode::from(uploaded.exit));
@@ -48,7 +49,7 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
 }
 
 /// What is frozen is not uploaded just to be refused then.
-async fn refuse_frozen(context: &Context, app: &str) -> anyhow::Result<()> {
+pub(super) async fn refuse_frozen(context: &Context, app: &str) -> anyhow::Result<()> {
     install::ensure_daemon(context).await?;
     let status: api::Status = context.client.get(&format!("/v1/apps/{app}")).await?;
     match status.apps.into_iter().find_map(|app| app.frozen) {

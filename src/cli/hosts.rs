@@ -1,12 +1,17 @@
 //! One deployment on several machines: all are prepared before any of them switches, and if one fails all go back.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
-use super::deploy::Options;
-use super::{Context, exit_code, say, upload};
+use super::deploy::{self, Options};
+use super::{Context, exit_code, fail, say, send, upload};
 use crate::control::api::{self, exit};
+
+/// How long a machine may take to say what it has, once something went wrong.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One of the machines.
 struct Machine<'a> {
@@ -20,99 +25,164 @@ struct Machine<'a> {
     is_lost: bool,
 }
 
+/// How far a deployment came.
+enum End {
+    /// All have it.
+    Done,
+    /// None has switched.
+    NotPrepared(u8),
+    /// Those that switched went back.
+    Back(u8),
+    /// Not all could go back.
+    Disagree,
+}
+
 /// Deploys on all the machines of `context`.
 pub(super) async fn deploy(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
-    let Options { app, path, release, called, change } = options;
-    let mut machines: Vec<Machine<'_>> =
-        context.hosts.iter().map(|host| Machine::new(host, release.clone())).collect();
-    if let Some(path) = &path {
-        for machine in &mut machines {
-            let uploaded = upload::upload(&machine.context, &app, path, &called, &change).await;
-            machine.heard(uploaded);
-            machine.release = machine.answer.release.clone();
-        }
+    let change = &options.change;
+    if change.no_wait {
+        let why = "--no-wait is for one host: of several, those that have switched go back if one fails";
+        return Err(fail(exit::USAGE, why));
     }
-    let body = |machine: &Machine<'_>, prepare| api::Deploy {
-        release: machine.release.clone(),
-        prepare,
-        label: called.label.clone(),
-        no_wait: false,
+    let mut machines: Vec<Machine<'_>> = context
+        .hosts
+        .iter()
+        .map(|host| Machine {
+            host,
+            context: Context::at(host),
+            release: options.release.clone(),
+            answer: api::Answer::default(),
+            is_lost: false,
+        })
+        .collect();
+    let end = send::within(&options.app, change, on_all(&mut machines, &options)).await?;
+    Ok(conclude(&machines, &end, change.json))
+}
+
+async fn on_all(machines: &mut [Machine<'_>], options: &Options) -> End {
+    if options.path.is_some() {
+        join_all(machines.iter_mut().map(|machine| machine.upload(options))).await;
+    }
+    if let Some(code) = failed(machines) {
+        return End::NotPrepared(code);
+    }
+    join_all(machines.iter_mut().map(|machine| machine.prepare(options))).await;
+    if let Some(code) = failed(machines) {
+        return End::NotPrepared(code);
+    }
+    join_all(machines.iter_mut().map(|machine| machine.switch(options))).await;
+    let Some(code) = failed(machines) else { return End::Done };
+    let back = join_all(machines.iter_mut().map(|machine| machine.take_back(options))).await;
+    if back.into_iter().all(|back| back) {
+        return End::Back(code);
+    }
+    join_all(machines.iter_mut().map(|machine| machine.look(&options.app))).await;
+    End::Disagree
+}
+
+/// What the first of those that failed said.
+fn failed(machines: &[Machine<'_>]) -> Option<u8> {
+    machines.iter().map(|machine| machine.answer.exit).find(|code| *code != exit::DONE)
+}
+
+fn conclude(machines: &[Machine<'_>], end: &End, json: bool) -> ExitCode {
+    let code = match end {
+        End::Done => exit::DONE,
+        End::NotPrepared(code) | End::Back(code) => *code,
+        End::Disagree => exit::HOSTS_DISAGREE,
     };
-    if machines.iter().all(Machine::is_done) {
-        join_all(machines.iter_mut().map(|machine| {
-            let body = api::to_json(&body(machine, true));
-            machine.command(&app, "deploy", body)
-        }))
-        .await;
-        for machine in &mut machines {
-            machine.tell(change.json, "is prepared");
-            machine.release = machine.answer.release.clone();
-        }
-    }
-    let prepared = machines.iter().all(Machine::is_done);
-    if prepared {
-        join_all(machines.iter_mut().map(|machine| {
-            let body = api::to_json(&body(machine, false));
-            machine.command(&app, "deploy", body)
-        }))
-        .await;
-        machines.iter().for_each(|machine| machine.tell(change.json, "has switched"));
-    }
-    let mut code = machines.iter().map(|machine| machine.answer.exit).find(|code| *code != exit::DONE);
-    if let (true, Some(_)) = (prepared, code)
-        && !all_back(&mut machines, &app, change.json).await
-    {
-        code = Some(exit::HOSTS_DISAGREE);
-    }
-    Ok(conclude(&machines, code.unwrap_or(exit::DONE), prepared, change.json))
-}
-
-/// Takes those back that have switched; whether all are where they were.
-async fn all_back(machines: &mut [Machine<'_>], app: &str, json: bool) -> bool {
-    let switched = machines.iter_mut().filter(|machine| machine.has_moved());
-    let back = join_all(switched.map(|machine| async {
-        machine.command(app, "rollback", api::to_json(&api::Rollback::default())).await;
-        machine.tell(json, "is back");
-        machine.is_done()
-    }));
-    let back = back.await.into_iter().all(|back| back);
-    // Those that failed are back by themselves, or never went away; only a way back that failed leaves one there.
-    back && machines.iter().all(|machine| !machine.is_lost && machine.answer.exit != exit::ROLLBACK_FAILED)
-}
-
-fn conclude(machines: &[Machine<'_>], code: u8, prepared: bool, json: bool) -> ExitCode {
     if json {
         let hosts = machines
             .iter()
             .map(|machine| api::HostAnswer { host: machine.host.to_owned(), answer: machine.answer.clone() });
         say::line(&api::to_json(&api::HostAnswers { exit: code, hosts: hosts.collect() }));
-    } else if code == exit::HOSTS_DISAGREE {
-        let place = |machine: &Machine<'_>| match (&machine.answer.active, &machine.answer.release) {
-            (Some(colour), Some(release)) => format!("{} has {colour} {release}", machine.host),
-            _ => format!("{} does not say what it has", machine.host),
-        };
-        let places: Vec<String> = machines.iter().map(place).collect();
-        say::error(&format!("the hosts disagree: {}", places.join(", ")));
-    } else if code != exit::DONE && !prepared {
-        say::error("no host has switched");
-    } else if code != exit::DONE {
-        say::error("all hosts are where they were");
+        return ExitCode::from(code);
+    }
+    match end {
+        End::Done => {}
+        End::NotPrepared(_) => say::error("no host has switched"),
+        End::Back(_) => say::error("all hosts that had switched are back"),
+        End::Disagree => {
+            let place = |machine: &Machine<'_>| match (&machine.answer.active, &machine.answer.release) {
+                (Some(colour), Some(release)) => format!("{} has {colour} {release}", machine.host),
+                _ => format!("{} does not say what it has", machine.host),
+            };
+            let places: Vec<String> = machines.iter().map(place).collect();
+            say::error(&format!("the hosts disagree: {}", places.join(", ")));
+        }
     }
     ExitCode::from(code)
 }
 
-impl<'a> Machine<'a> {
-    fn new(host: &'a str, release: Option<String>) -> Self {
-        Self { host, context: Context::at(host), release, answer: api::Answer::default(), is_lost: false }
-    }
-
+impl Machine<'_> {
     fn is_done(&self) -> bool {
         self.answer.exit == exit::DONE
     }
 
-    /// Whether what it said last is that it has switched, rather than that there was nothing to do.
-    fn has_moved(&self) -> bool {
-        self.is_done() && self.answer.before.is_some() && self.answer.before != self.answer.active
+    async fn upload(&mut self, options: &Options) {
+        let Options { app, path: Some(path), called, .. } = options else { return };
+        let uploaded = async {
+            deploy::refuse_frozen(&self.context, app).await?;
+            upload::upload(&self.context, app, path, called.for_deployment(), say::Steps::none()).await
+        };
+        let uploaded = uploaded.await;
+        self.heard(uploaded);
+        self.tell(options, "has it");
+        self.release.clone_from(&self.answer.release);
+    }
+
+    /// Makes it ready for the switch, and remembers what is ready.
+    async fn prepare(&mut self, options: &Options) {
+        self.deploy(options, true).await;
+        self.tell(options, "is prepared");
+        self.release.clone_from(&self.answer.release);
+    }
+
+    async fn switch(&mut self, options: &Options) {
+        self.deploy(options, false).await;
+        self.tell(options, "has switched");
+    }
+
+    async fn deploy(&mut self, options: &Options, prepare: bool) {
+        let (release, label) = (self.release.clone(), options.called.label.clone());
+        let body = api::Deploy { release, prepare, label, no_wait: false };
+        self.command(&options.app, "deploy", api::to_json(&body)).await;
+    }
+
+    /// Takes it back if it has switched; whether it is where it was. What somebody has deployed since stays.
+    async fn take_back(&mut self, options: &Options) -> bool {
+        if !self.is_done() {
+            // What failed is back by itself, or never went away, unless it says otherwise.
+            return !self.is_lost && self.answer.exit != exit::ROLLBACK_FAILED;
+        }
+        if self.answer.before == self.answer.active {
+            return true;
+        }
+        if self.answer.before.is_none() {
+            // Its first release: there is no way back from it.
+            return false;
+        }
+        let body = api::Rollback { if_active: self.answer.release.clone(), ..api::Rollback::default() };
+        self.command(&options.app, "rollback", api::to_json(&body)).await;
+        self.tell(options, "is back");
+        self.is_done()
+    }
+
+    /// Asks what it has now.
+    async fn look(&mut self, app: &str) {
+        let path = format!("/v1/apps/{app}");
+        let status = timeout(PATIENCE, self.context.client.get::<api::Status>(&path)).await;
+        let app = status.ok().and_then(Result::ok).and_then(|status| status.apps.into_iter().next());
+        let active = app.and_then(|app| match app.active.as_deref() {
+            Some("blue") => Some(app.blue),
+            Some(_) => Some(app.green),
+            None => None,
+        });
+        self.answer.active = active.as_ref().and_then(|service| {
+            let (colour, _) = service.service.split_once('-')?;
+            Some(colour.to_owned())
+        });
+        self.answer.release = active.and_then(|service| service.release);
     }
 
     async fn command(&mut self, app: &str, verb: &str, body: String) {
@@ -130,8 +200,8 @@ impl<'a> Machine<'a> {
         });
     }
 
-    fn tell(&self, json: bool, done: &str) {
-        if json {
+    fn tell(&self, options: &Options, done: &str) {
+        if options.change.json {
             return;
         }
         if self.is_done() {

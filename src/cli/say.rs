@@ -135,6 +135,7 @@ fn step(mark: &str, what: &str, detail: &str) -> String {
 /// Tells the steps of a command that waits.
 pub(super) struct Steps {
     json: bool,
+    is_silent: bool,
     /// Only on a terminal: the step that is under way.
     moving: Option<ProgressBar>,
     /// Elsewhere: what was said last, so that it is not said again.
@@ -142,13 +143,20 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, moving: None, last: String::new() }
+    /// Who wants one document, and no waiting, gets no steps.
+    pub(super) const fn new(json: bool, no_wait: bool) -> Self {
+        Self { json, is_silent: json && no_wait, moving: None, last: String::new() }
+    }
+
+    /// Tells nothing.
+    pub(super) const fn none() -> Self {
+        Self::new(true, true)
     }
 
     /// Tells one event.
     pub(super) fn event(&mut self, event: &api::Event) {
         match event {
+            _ if self.is_silent => {}
             api::Event::Uploading { sent, bytes } => self.uploading(*sent, *bytes),
             event if self.json => line(&api::to_json(event)),
             api::Event::Uploaded { release, files, bytes } => {

@@ -50,13 +50,8 @@ async fn post(
     change: &Change,
 ) -> anyhow::Result<Result<api::Answer, ClientError>> {
     let path = format!("/v1/apps/{app}/{verb}");
-    let mut steps = say::Steps::new(change.json && !change.no_wait);
-    let quiet = change.json && change.no_wait;
-    let posted = context.client.post(&path, body, |event| {
-        if !quiet {
-            steps.event(&event);
-        }
-    });
+    let mut steps = say::Steps::new(change.json, change.no_wait);
+    let posted = context.client.post(&path, body, |event| steps.event(&event));
     let answered = within(app, change, posted).await;
     steps.clear();
     answered

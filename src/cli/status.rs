@@ -27,26 +27,24 @@ pub(super) struct Options {
 type Cell = (String, String);
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
-    show(context, &options).await?;
-    if options.watch {
-        let mut changes = context.client.lines("GET", "/v1/changes", String::new()).await?;
-        // A stream that breaks off and one that ends are the same: nobody is there any more.
-        while let Ok(Some(_)) = changes.next().await {
-            match show(context, &options).await {
-                Err(error) if matches!(error.downcast_ref(), Some(ClientError::Broken(_))) => break,
-                shown => shown?,
-            }
-        }
-        return Err(fail(exit::NO_DAEMON, "the daemon went away"));
+    let of_one = options.app.as_ref().map(|app| format!("/v1/apps/{app}"));
+    let path = of_one.clone().unwrap_or_else(|| "/v1/apps".into());
+    if !options.watch {
+        show(&options, &context.client.get(&path).await?)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let path = of_one.map_or_else(|| "/v1/changes".into(), |path| path + "/changes");
+    let mut changes = context.client.lines("GET", &path, String::new()).await?;
+    // A stream that breaks off and one that ends are the same: nobody is there any more.
+    while let Ok(Some(line)) = changes.next().await {
+        show(&options, &api::from_json(&line).map_err(ClientError::Broken)?)?;
+    }
+    Err(fail(exit::NO_DAEMON, "the daemon went away"))
 }
 
-async fn show(context: &Context, options: &Options) -> anyhow::Result<()> {
-    let path = options.app.as_ref().map_or_else(|| "/v1/apps".into(), |app| format!("/v1/apps/{app}"));
-    let status: api::Status = context.client.get(&path).await?;
+fn show(options: &Options, status: &api::Status) -> anyhow::Result<()> {
     if options.json {
-        say::line(&if options.watch { api::to_json(&status) } else { api::to_pretty_json(&status) });
+        say::line(&if options.watch { api::to_json(status) } else { api::to_pretty_json(status) });
         return Ok(());
     }
     if options.watch {
@@ -55,6 +53,9 @@ async fn show(context: &Context, options: &Options) -> anyhow::Result<()> {
     }
     match (&options.app, status.apps.as_slice()) {
         (Some(_), [app]) => one(app),
+        (Some(app), []) if status.broken.is_empty() => {
+            return Err(fail(exit::FAILED, format!("{app} is not loaded any more")));
+        }
         (_, []) if status.broken.is_empty() => say::line("no apps yet: dorc register"),
         (_, apps) => table(apps),
     }

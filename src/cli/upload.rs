@@ -15,6 +15,7 @@ use clap::Args;
 use tokio::sync::mpsc;
 
 use super::{Change, Context, install, say, send};
+use crate::control::api::upload::Manner;
 use crate::control::api::{self, exit};
 use crate::model::release::Label;
 use archive::Source;
@@ -52,11 +53,19 @@ impl Called {
         let checked = self.label.as_deref().map(str::parse::<Label>).transpose();
         checked.map(drop).map_err(|why| super::fail(exit::USAGE, why))
     }
+
+    /// An upload that a deployment asks for once it is stored.
+    pub(super) fn for_deployment(&self) -> Manner {
+        Manner { label: self.label.clone(), only_store: true }
+    }
 }
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
     let Options { app, path, called, change } = options;
-    let answer = upload(context, &app, &path, &called, &change).await?;
+    called.check()?;
+    let manner = Manner { label: called.label, only_store: false };
+    let steps = say::Steps::new(change.json, change.no_wait);
+    let answer = send::within(&app, &change, upload(context, &app, &path, manner, steps)).await??;
     say::answer(&answer, change.json);
     if answer.exit == exit::DONE && !change.json {
         say::line(&answer.message);
@@ -69,24 +78,13 @@ pub(super) async fn upload(
     context: &Context,
     app: &str,
     path: &Path,
-    called: &Called,
-    change: &Change,
+    manner: Manner,
+    mut steps: say::Steps,
 ) -> anyhow::Result<api::Answer> {
-    called.check()?;
     install::ensure_daemon(context).await?;
     let bin = release_bin(context, app).await?;
-    let mut steps = say::Steps::new(change.json && !change.no_wait);
-    let quiet = change.json && change.no_wait;
-    let tell = |event: &api::Event| {
-        if !quiet {
-            steps.event(event);
-        }
-    };
     let path = std::path::absolute(path)?;
-    let answer =
-        send::within(app, change, stream(context, app, path, bin, called.label.as_deref(), tell)).await;
-    steps.clear();
-    answer?
+    stream(context, app, path, bin, manner, |event| steps.event(event)).await
 }
 
 /// The path of the release binary in a release.
@@ -105,7 +103,7 @@ async fn stream(
     app: &str,
     path: PathBuf,
     bin: PathBuf,
-    label: Option<&str>,
+    manner: Manner,
     mut tell: impl FnMut(&api::Event),
 ) -> anyhow::Result<api::Answer> {
     let measured = tokio::task::spawn_blocking(move || {
@@ -120,7 +118,7 @@ async fn stream(
     let feed = Feed { skip: received, sent: Arc::clone(&sent), parts: parts.0 };
     let feeding = tokio::task::spawn_blocking(move || source.write(feed));
     let (events, mut told) = mpsc::channel(PARTS);
-    let sending = context.client.upload(&place, received, label, parts.1, move |event| {
+    let sending = context.client.upload(&place, received, manner, parts.1, move |event| {
         // There are few, and they are told as they come.
         let _ = events.try_send(event);
     });

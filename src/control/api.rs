@@ -62,6 +62,9 @@ pub struct Rollback {
     pub to: Option<String>,
     /// As in [`Switch`].
     #[serde(default)]
+    pub if_active: Option<String>,
+    /// As in [`Switch`].
+    #[serde(default)]
     pub no_wait: bool,
 }
 

@@ -29,7 +29,7 @@ pub enum ClientError {
     #[error("no daemon answers on {0}")]
     NoDaemon(PathBuf),
     /// The socket may not be used by this user.
-    #[error("{0} may only be used by root and the group dorc")]
+    #[error("{0} may only be used by root, the group dorc and the deployers of apps")]
     NotPermitted(PathBuf),
     /// The way to another machine broke off.
     #[error("{host}: the way there broke off{}", status.map(|code| format!(" (exit status {code})")).unwrap_or_default())]

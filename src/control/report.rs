@@ -140,7 +140,6 @@ fn summary(view: &View) -> String {
         return paused(who, *left);
     }
     match deployment.phase() {
-        Phase::Vacant { failed: Some((_, failure)) } => format!("failed: {}", failure.reason),
         Phase::Trying { candidate, .. } => format!("{} is coming up", candidate.release),
         Phase::Switching { to, .. } => format!("switching to {to}"),
         Phase::Canary { canary, plan, .. } => format!("{} of the clients get {canary}", plan.share),
@@ -160,13 +159,15 @@ fn summary(view: &View) -> String {
                 return format!("upload refused: {}", failure.reason);
             }
             match phase {
-                Phase::Steady { standby: Standby::Failed(_, failure), .. } => {
+                Phase::Vacant { standby: Standby::Failed(_, failure) }
+                | Phase::Steady { standby: Standby::Failed(_, failure), .. } => {
                     format!("failed: {}", failure.reason)
                 }
                 Phase::Steady { standby: Standby::Warm(release), .. } => {
                     let served = view.catalogue.get(*release).is_some_and(|it| it.served().is_some());
                     if served { "live, way back ready".into() } else { "ready to switch".into() }
                 }
+                Phase::Vacant { standby: Standby::Warm(_) } => "ready to switch".into(),
                 Phase::Steady { .. } => "live".into(),
                 _ => "waits for its first release".into(),
             }
@@ -213,18 +214,16 @@ fn service(view: &View, colour: Colour) -> api::ServiceStatus {
 
 fn inactive(phase: &Phase) -> (&'static str, Option<ReleaseId>, Option<&Failure>) {
     match phase {
-        Phase::Vacant { failed: Some((release, why)) } => ("failed", Some(*release), Some(why)),
         Phase::Trying { candidate, .. } => ("starting", Some(candidate.release), None),
-        Phase::Steady { standby: Standby::Failed(release, why), .. } => ("failed", Some(*release), Some(why)),
-        Phase::Steady { standby: Standby::Warm(release), .. } | Phase::Switching { to: release, .. } => {
-            ("ready", Some(*release), None)
-        }
+        Phase::Vacant { standby } | Phase::Steady { standby, .. } => match standby {
+            Standby::Empty => ("empty", None, None),
+            Standby::Warm(release) => ("ready", Some(*release), None),
+            Standby::Failed(release, why) => ("failed", Some(*release), Some(why)),
+        },
+        Phase::Switching { to: release, .. } => ("ready", Some(*release), None),
         Phase::Draining { old, .. } => ("draining", Some(*old), None),
         Phase::Baking { old, .. } => ("ready", Some(*old), None),
         Phase::Canary { canary, .. } => ("canary", Some(*canary), None),
-        Phase::Vacant { failed: None } | Phase::Steady { standby: Standby::Empty, .. } => {
-            ("empty", None, None)
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
@@ -34,7 +34,10 @@ const MAX_BODY: usize = 64 << 10;
 /// The longest reason of a freeze, in bytes.
 const MAX_REASON: usize = 200;
 
-/// How long each part of a request may take to come.
+/// How long a connection may be without a whole request: one from another machine is used again after a wait.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How long the body of a request may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many lines may wait for a client that reads slowly.
@@ -46,7 +49,7 @@ const HISTORY: usize = 100;
 /// A watcher that is not told anything is told the state again after this long.
 const WATCH_AGAIN: Duration = Duration::from_secs(30);
 
-type Body = BoxBody<Bytes, Infallible>;
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Lines = mpsc::Sender<api::Event>;
 
 /// Serves the API until the future is dropped.
@@ -73,25 +76,27 @@ pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<
 }
 
 async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>, refusals: Arc<Refusals>) {
-    let caller = Arc::new(Caller::of(stream.peer_cred().ok()));
+    let credentials = stream.peer_cred().ok();
+    let Ok(caller) = tokio::task::spawn_blocking(move || Caller::of(credentials)).await else { return };
+    let caller = Arc::new(caller);
     let service = service_fn(move |request| {
         let (apps, caller, refusals) = (apps.clone(), caller.clone(), refusals.clone());
         async move { Ok::<_, Infallible>(gate::pass(request, apps, &caller, &refusals).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a control connection ended early");
     }
 }
 
 fn nothing() -> Response<Body> {
-    let mut response = Response::new(Full::default().boxed());
+    let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Caller) -> Response<Body> {
+async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Arc<Caller>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
@@ -101,7 +106,8 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Calle
         (&Method::GET, ["v1", "apps", app]) => status(apps.as_ref(), Some(app), caller).await,
         (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
-        (&Method::GET, ["v1", "changes"]) => changes(apps.as_ref()),
+        (&Method::GET, ["v1", "apps", app, "changes"]) => changes(apps, Some(app), caller),
+        (&Method::GET, ["v1", "changes"]) => changes(apps, None, caller),
         (&Method::GET, ["v1", "apps", app, "uploads", digest]) => {
             upload::received(apps.as_ref(), app, digest).await
         }
@@ -120,6 +126,16 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Calle
 }
 
 async fn status<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> Response<Body> {
+    match (only, status_of(apps, only, caller).await) {
+        (Some(only), api::Status { apps, broken, .. }) if apps.is_empty() && broken.is_empty() => {
+            not_loaded(only)
+        }
+        (_, status) => json(&status),
+    }
+}
+
+/// What the apps are like that the caller may see.
+async fn status_of<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> api::Status {
     let mut found = Vec::new();
     for handle in apps.handles() {
         if only.is_none_or(|only| only == handle.name().as_str())
@@ -135,11 +151,8 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> Respo
         .filter(|(app, _)| caller.may_all() && only.is_none_or(|only| only == app))
         .map(|(app, problem)| api::Broken { app, problem })
         .collect();
-    if let (Some(only), true, true) = (only, found.is_empty(), broken.is_empty()) {
-        return not_loaded(only);
-    }
     let no_kernel_plane = apps.kernel_plane().await.err();
-    json(&api::Status { version: env!("CARGO_PKG_VERSION").into(), no_kernel_plane, apps: found, broken })
+    api::Status { version: env!("CARGO_PKG_VERSION").into(), no_kernel_plane, apps: found, broken }
 }
 
 fn loaded<A: Apps>(apps: &A, app: &str) -> Option<Handle> {
@@ -173,16 +186,30 @@ async fn history<A: Apps>(apps: &A, app: &str) -> Response<Body> {
     }
 }
 
-/// An empty document, a line, for each time that something changed: the watcher asks for the status then.
-fn changes<A: Apps>(apps: &A) -> Response<Body> {
-    let frames = futures_util::stream::unfold(apps.changes(), |mut changes| async {
-        // Without a change it is told after a while even so.
-        if let Ok(Err(_ended)) = tokio::time::timeout(WATCH_AGAIN, changes.changed()).await {
-            return None;
+/// The status, a line, now and each time that it changes.
+fn changes<A: Apps>(apps: Arc<A>, only: Option<&str>, caller: &Arc<Caller>) -> Response<Body> {
+    let (only, caller) = (only.map(str::to_owned), caller.clone());
+    let watched = (apps.changes(), String::new());
+    let frames = futures_util::stream::unfold(watched, move |(mut changes, mut last)| {
+        let (apps, only, caller) = (apps.clone(), only.clone(), caller.clone());
+        async move {
+            loop {
+                changes.mark_unchanged();
+                let status = status_of(apps.as_ref(), only.as_deref(), &caller).await;
+                let line = api::to_json(&status) + "\n";
+                if line != last {
+                    let frame = Frame::data(Bytes::from(line.clone()));
+                    return Some((Ok::<_, Infallible>(frame), (changes, line)));
+                }
+                match tokio::time::timeout(WATCH_AGAIN, changes.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_ended)) => return None,
+                    Err(_) => last.clear(),
+                }
+            }
         }
-        Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{}\n"))), changes))
     });
-    Response::new(BodyExt::boxed(StreamBody::new(frames)))
+    Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)))
 }
 
 async fn command<A: Apps>(
@@ -230,8 +257,8 @@ fn parse(verb: &str, body: &[u8]) -> Result<Command, String> {
             Command::Wish(Wish::Switch { to, if_active, canary }, wait(no_wait, Wait::Drained))
         }
         "rollback" => {
-            let api::Rollback { to, no_wait } = api::from_json(body)?;
-            Command::Wish(Wish::Rollback { to }, wait(no_wait, Wait::Drained))
+            let api::Rollback { to, if_active, no_wait } = api::from_json(body)?;
+            Command::Wish(Wish::Rollback { to, if_active }, wait(no_wait, Wait::Drained))
         }
         "deploy" => {
             let api::Deploy { release, prepare, label, no_wait } = api::from_json(body)?;
@@ -351,7 +378,7 @@ fn error(status: StatusCode, why: impl Into<String>) -> Response<Body> {
 }
 
 fn respond(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(text + "\n")).boxed());
+    let mut response = Response::new(Full::new(Bytes::from(text + "\n")).boxed_unsync());
     *response.status_mut() = status;
     response
 }
@@ -366,5 +393,5 @@ fn stream<T: Send + 'static>(
             .poll_recv(context)
             .map(|item| item.map(|item| Ok::<_, Infallible>(Frame::data(Bytes::from(line(item) + "\n")))))
     });
-    (sender, Response::new(BodyExt::boxed(StreamBody::new(frames))))
+    (sender, Response::new(BodyExt::boxed_unsync(StreamBody::new(frames))))
 }

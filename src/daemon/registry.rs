@@ -133,7 +133,7 @@ impl<S: Services> Registry<S> {
             |name: &AppName| self.apps().get(name).is_some_and(|loaded| !loaded.route.has_shortcut());
         let steered: Vec<AppName> = names.filter(|name| !takes_tcp(name)).collect();
         self.planes.clean_up(&steered);
-        self.admit_deployers();
+        self.admit_deployers().await;
     }
 
     /// Loads an app with its file, or with the last one that was right if it no longer is.
@@ -166,10 +166,14 @@ impl<S: Services> Registry<S> {
     }
 
     /// Lets the deployers of the loaded apps connect, and nobody who was one.
-    fn admit_deployers(&self) {
+    async fn admit_deployers(&self) {
         let names: BTreeSet<String> =
             self.apps().values().flat_map(|loaded| loaded.app.deployers.clone()).collect();
-        self.places.admit(&names.iter().filter_map(|name| accounts::user_id(name)).collect());
+        let find = move || names.iter().filter_map(|name| accounts::user_id(name)).collect();
+        match tokio::task::spawn_blocking(find).await {
+            Ok(users) => self.places.admit(&users),
+            Err(error) => tracing::error!(%error, "deployers can't be looked up"),
+        }
     }
 
     fn missing(&self) -> MutexGuard<'_, BTreeSet<AppName>> {
@@ -382,7 +386,7 @@ impl<S: Services> Apps for Registry<S> {
         };
         if result.is_ok() {
             self.note_broken(name.as_str(), None);
-            self.admit_deployers();
+            self.admit_deployers().await;
         }
         result
     }
@@ -408,7 +412,7 @@ impl<S: Services> Apps for Registry<S> {
         route.close_down();
         self.apps().remove(name);
         self.note_broken(name.as_str(), None);
-        self.admit_deployers();
+        self.admit_deployers().await;
         tracing::info!(app = %name, who, purge, "removed");
         self.changes.send_replace(());
         self.places.put_away(name, purge).map_err(|error| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::receive::Waiting;
+use super::receive::{Then, Waiting};
 use super::task::{Engine, policy};
 use super::tell::DORC;
 use super::{blocking, recipe};
@@ -36,6 +36,14 @@ impl Origin {
         match self {
             Self::Directory(_) => DORC,
             Self::Command(waiting) => &waiting.who,
+        }
+    }
+
+    /// What was known of uploads before, where nothing is to come up yet.
+    fn not_yet(&self) -> Option<Upload> {
+        match self {
+            Self::Command(waiting) if waiting.then == Then::IsAskedFor => Some(waiting.before.clone()),
+            _ => None,
         }
     }
 
@@ -139,7 +147,11 @@ impl<R: Route, S: Services> Engine<R, S> {
             }
             self.remember(taken.digest, &origin);
             discard(taken);
-            self.offer_known(known).await;
+            match origin.not_yet() {
+                // A failure is loud already, and nothing depends on this write.
+                Some(_) => drop(self.persist().await),
+                None => self.offer_known(known).await,
+            }
             return self.tell_uploaded(known, origin);
         }
         self.step(Event::Upload(Upload::Incoming("it is being stored".into()))).await;
@@ -171,7 +183,11 @@ impl<R: Route, S: Services> Engine<R, S> {
             Ok(release) => {
                 self.remember(release.artifact, &origin);
                 let id = self.add(release, origin.who()).await;
-                self.step(Event::Offered(id)).await;
+                let event = match origin.not_yet() {
+                    Some(before) => Event::Upload(before),
+                    None => Event::Offered(id),
+                };
+                self.step(event).await;
                 self.tell_uploaded(id, origin);
             }
             Err(why) => {
@@ -293,7 +309,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// The configuration of this release is the one of now: only if it failed is there something to do.
     async fn try_again(&mut self, id: ReleaseId) -> String {
         let failed = match self.deployment.phase() {
-            Phase::Vacant { failed } => failed.is_some(),
+            Phase::Vacant { standby } => matches!(standby, Standby::Failed(..)),
             Phase::Steady { standby: Standby::Failed(release, _), .. } => *release == id,
             _ => false,
         };

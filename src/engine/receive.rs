@@ -62,6 +62,15 @@ pub struct Uploaded {
     pub next: String,
 }
 
+/// What happens to an upload once it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It comes up, as everything that is uploaded.
+    ComesUp,
+    /// Nothing, until somebody asks for it.
+    IsAskedFor,
+}
+
 /// An upload that is being received. When it is dropped, the same upload can go on where this one stopped.
 #[derive(Debug)]
 pub struct Receiving {
@@ -104,10 +113,15 @@ impl Receiving {
     ///
     /// # Errors
     /// As `push`, and when it is not what its digest says, or could not be stored.
-    pub async fn finish(mut self, label: Option<Label>, who: String) -> Result<Uploaded, NotReceived> {
+    pub async fn finish(
+        mut self,
+        label: Option<Label>,
+        then: Then,
+        who: String,
+    ) -> Result<Uploaded, NotReceived> {
         let taken = self.session.finish().await?;
         let (reply, answer) = oneshot::channel();
-        let received = Received { taken, expected: self.expected, label, who, reply };
+        let received = Received { taken, expected: self.expected, label, then, who, reply };
         self.handle.send(Message::Received(Box::new(received))).await?;
         let ended = || NotReceived::Refused("the upload could not be stored: it broke off".into());
         answer.await.map_err(|_| ended())?.map_err(NotReceived::Refused)
@@ -119,6 +133,7 @@ pub(super) struct Received {
     taken: Taken,
     expected: upload::Upload,
     label: Option<Label>,
+    then: Then,
     who: String,
     reply: oneshot::Sender<Result<Uploaded, String>>,
 }
@@ -127,8 +142,9 @@ pub(super) struct Received {
 pub(super) struct Waiting {
     pub(super) who: String,
     pub(super) label: Option<Label>,
+    pub(super) then: Then,
     /// What was known of uploads before.
-    before: Upload,
+    pub(super) before: Upload,
     reply: oneshot::Sender<Result<Uploaded, String>>,
 }
 
@@ -147,8 +163,10 @@ impl<R: Route, S: Services> Engine<R, S> {
         if self.storing.is_some() {
             return;
         }
-        let Some(Received { taken, expected, label, who, reply }) = self.received.take() else { return };
-        let waiting = Waiting { who, label, before: self.deployment.upload().clone(), reply };
+        let Some(Received { taken, expected, label, then, who, reply }) = self.received.take() else {
+            return;
+        };
+        let waiting = Waiting { who, label, then, before: self.deployment.upload().clone(), reply };
         if expected != recipe::upload(&self.app) {
             discard(taken);
             waiting.refuse("the app file was changed while it was being uploaded; upload it again".into());
@@ -167,16 +185,19 @@ impl<R: Route, S: Services> Engine<R, S> {
             label: release.label.clone(),
             files: release.files,
             bytes: release.bytes,
-            next: self.next_of(id, &release.verdict),
+            next: self.next_of(id, &release.verdict, waiting.then),
         }));
     }
 
     /// What happens now to a release that was uploaded.
-    fn next_of(&self, id: ReleaseId, verdict: &Verdict) -> String {
+    fn next_of(&self, id: ReleaseId, verdict: &Verdict, then: Then) -> String {
         let app = &self.app.name;
         let colour = self.deployment.inactive_colour();
         if let Some(active) = self.deployment.active().filter(|live| live.release == id) {
             return format!("it is active already, in {}", active.colour);
+        }
+        if then == Then::IsAskedFor {
+            return format!("it comes up with: dorc deploy {app} --release {id}");
         }
         if self.deployment.queued() == Some(id) {
             return match &self.state.freeze {

@@ -31,6 +31,9 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.recover_canary().await;
         } else {
             self.stop_leftover(Colour::Blue).await;
+            if matches!(self.deployment.phase(), Phase::Vacant { standby: Standby::Warm(_) }) {
+                self.recover_inactive(Colour::Green, wanted).await;
+            }
         }
         if let Some(wanted) = wanted.filter(|wanted| self.state.catalogue.get(*wanted).is_some()) {
             self.step(Event::Wanted(wanted)).await;
@@ -118,7 +121,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.
     async fn recover_inactive(&mut self, colour: Colour, wanted: Option<ReleaseId>) {
         let standby = match self.deployment.phase() {
-            Phase::Steady { standby, .. } => standby.clone(),
+            Phase::Vacant { standby } | Phase::Steady { standby, .. } => standby.clone(),
             Phase::Canary { canary: old, .. } | Phase::Baking { old, .. } => Standby::Warm(*old),
             _ => return,
         };
@@ -127,7 +130,9 @@ impl<R: Route, S: Services> Engine<R, S> {
             (Standby::Warm(release), Some(Some(running))) if release == running => {}
             (Standby::Warm(release), _) => {
                 self.step(Event::StandbyLost).await;
-                if wanted.is_none() && self.state.catalogue.get(release).is_some() {
+                // Where nothing is active it would get the traffic by itself, which nobody wanted.
+                let is_beside = self.deployment.active().is_some();
+                if is_beside && wanted.is_none() && self.state.catalogue.get(release).is_some() {
                     self.step(Event::Wanted(release)).await;
                 }
             }

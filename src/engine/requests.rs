@@ -81,20 +81,18 @@ impl<R: Route, S: Services> Engine<R, S> {
 
     /// What a wish comes to: names looked up, guards checked.
     fn goal(&self, wish: &Wish) -> Result<Goal, String> {
+        if let Wish::Switch { if_active: Some(guard), .. } | Wish::Rollback { if_active: Some(guard), .. } =
+            wish
+        {
+            self.check_guard(&self.named(guard)?, guard)?;
+        }
         match wish {
-            Wish::Switch { to, if_active, canary } => {
-                if let Some(guard) = if_active {
-                    self.check_guard(&self.named(guard)?, guard)?;
-                }
-                match (to, canary) {
-                    (Some(_), Some(_)) => {
-                        Err("a canary is what the other service holds: leave --to away".into())
-                    }
-                    (Some(to), None) => self.named(to),
-                    (None, Some(share)) => Ok(Goal::Canary(*share)),
-                    (None, None) => Ok(Goal::Other),
-                }
-            }
+            Wish::Switch { to, canary, .. } => match (to, canary) {
+                (Some(_), Some(_)) => Err("a canary is what the other service holds: leave --to away".into()),
+                (Some(to), None) => self.named(to),
+                (None, Some(share)) => Ok(Goal::Canary(*share)),
+                (None, None) => Ok(Goal::Other),
+            },
             Wish::Deploy { release, prepare, .. } => {
                 let release = match release {
                     None => self.state.catalogue.newest().map(|newest| newest.id).ok_or_else(|| {
@@ -107,13 +105,13 @@ impl<R: Route, S: Services> Engine<R, S> {
                 };
                 Ok(if *prepare { Goal::Ready(release) } else { Goal::Release(release) })
             }
-            Wish::Rollback { to: Some(to) } => match self.named(to)? {
+            Wish::Rollback { to: Some(to), .. } => match self.named(to)? {
                 goal @ Goal::Release(_) => Ok(goal),
                 _ => Err(format!(
                     "rollback takes a release, {to:?} is a colour; a colour is for dorc switch --to"
                 )),
             },
-            Wish::Rollback { to: None } => {
+            Wish::Rollback { to: None, .. } => {
                 if let Phase::Canary { active, .. } = self.deployment.phase() {
                     return Ok(Goal::Release(active.release));
                 }

@@ -68,6 +68,31 @@ pub enum Standby {
     Failed(ReleaseId, Failure),
 }
 
+impl Standby {
+    fn of(saved: Option<&(ReleaseId, Option<Failure>)>) -> Self {
+        match saved {
+            None => Self::Empty,
+            Some((release, None)) => Self::Warm(*release),
+            Some((release, Some(failure))) => Self::Failed(*release, failure.clone()),
+        }
+    }
+
+    fn saved(&self) -> Option<(ReleaseId, Option<Failure>)> {
+        match self {
+            Self::Empty => None,
+            Self::Warm(release) => Some((*release, None)),
+            Self::Failed(release, failure) => Some((*release, Some(failure.clone()))),
+        }
+    }
+
+    const fn release(&self) -> Option<ReleaseId> {
+        match self {
+            Self::Empty => None,
+            Self::Warm(release) | Self::Failed(release, _) => Some(*release),
+        }
+    }
+}
+
 /// A release that is being brought up in the colour that is not active.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -96,8 +121,8 @@ pub enum Stage {
 pub enum Phase {
     /// Nothing gets traffic, and nothing is under way.
     Vacant {
-        /// What failed last.
-        failed: Option<(ReleaseId, Failure)>,
+        /// What the first service is: warm if somebody only wanted it ready.
+        standby: Standby,
     },
     /// A candidate is coming up.
     Trying {
@@ -260,20 +285,10 @@ impl Deployment {
     /// A deployment that begins from what was saved.
     #[must_use]
     pub fn new(policy: Policy, saved: &Saved, now: Instant) -> Self {
-        let phase = match saved.active {
-            Some(active) => match &saved.standby {
-                Some((warm, None)) => Phase::beside(active, *warm, &policy, saved, now),
-                Some((release, Some(failure))) => {
-                    Phase::Steady { active, standby: Standby::Failed(*release, failure.clone()) }
-                }
-                None => Phase::Steady { active, standby: Standby::Empty },
-            },
-            None => Phase::Vacant {
-                failed: match &saved.standby {
-                    Some((release, Some(failure))) => Some((*release, failure.clone())),
-                    _ => None,
-                },
-            },
+        let phase = match (saved.active, Standby::of(saved.standby.as_ref())) {
+            (Some(active), Standby::Warm(warm)) => Phase::beside(active, warm, &policy, saved, now),
+            (Some(active), standby) => Phase::Steady { active, standby },
+            (None, standby) => Phase::Vacant { standby },
         };
         Self {
             policy,
@@ -357,12 +372,8 @@ impl Deployment {
     #[must_use]
     pub fn held(&self) -> Vec<ReleaseId> {
         let other = match &self.phase {
-            Phase::Vacant { failed } => failed.as_ref().map(|(release, _)| *release),
+            Phase::Vacant { standby } | Phase::Steady { standby, .. } => standby.release(),
             Phase::Trying { candidate, .. } => Some(candidate.release),
-            Phase::Steady { standby, .. } => match standby {
-                Standby::Empty => None,
-                Standby::Warm(release) | Standby::Failed(release, _) => Some(*release),
-            },
             Phase::Switching { to, .. } => Some(*to),
             Phase::Canary { canary, .. } => Some(*canary),
             Phase::Draining { old, .. } | Phase::Baking { old, .. } => Some(*old),

@@ -153,7 +153,7 @@ impl Bed {
     }
 
     async fn rollback(&self) -> Outcome {
-        within(self.ask(Wish::Rollback { to: None }, Wait::Drained).await).await.unwrap()
+        within(self.ask(Wish::Rollback { to: None, if_active: None }, Wait::Drained).await).await.unwrap()
     }
 
     /// Another engine takes over, from what is on the disk and what runs.

@@ -27,9 +27,6 @@ pub fn of_saved(saved: &Saved, policy: &Policy) {
     if let (Some(active), Some((standby, _))) = (saved.active, &saved.standby) {
         assert_ne!(active.release, *standby, "both services have one release: {saved:?}");
     }
-    if saved.active.is_none() {
-        assert!(saved.standby.as_ref().is_none_or(|(_, failure)| failure.is_some()), "warm beside nothing");
-    }
     let again = Deployment::new(policy.clone(), saved, Instant::now()).saved();
     assert_eq!(again, Saved { wanted: None, ..saved.clone() });
 }
@@ -41,12 +38,24 @@ pub fn of_transition(before: &Phase, event: &Event, commands: &[Command]) {
         Phase::Draining { bake, .. } => bake.is_none() && matches!(event, Event::Drained(..) | Event::Tick),
         Phase::Baking { .. } => matches!(event, Event::Tick),
         Phase::Canary { .. } => false,
+        // No connection was on either service yet.
+        Phase::Switching { from: None, .. } => true,
         Phase::Switching { .. } => {
             matches!(event, Event::Moved(_) | Event::NotMoved(..) | Event::Tick)
         }
         _ => true,
     };
     assert!(over || !tries, "{event:?} replaced a service in {before:?}");
+}
+
+/// What was only to be ready gets no traffic, also where nothing else has it.
+pub fn of_preparing(before: &Phase, event: &Event, commands: &[Command]) {
+    let (Phase::Trying { candidate, .. }, Event::Ready(ticket, _)) = (before, event) else { return };
+    let prepares = candidate.ticket == *ticket
+        && !candidate.asks.is_empty()
+        && candidate.asks.iter().all(|ask| matches!(ask.goal, Goal::Ready(_)));
+    let moves = |command: &Command| matches!(command, Command::PointAt(..) | Command::Split(..));
+    assert!(!prepares || !commands.iter().any(moves), "nobody asked for traffic: {commands:?}");
 }
 
 /// The newest job is the one that the phase waits for; a newer one ends the one before.

@@ -215,6 +215,7 @@ impl World {
         self.say(&|| format!("-- {event:?}"));
         let commands = self.deployment.handle(event.clone(), self.now);
         rules::of_transition(before, &event, &commands);
+        rules::of_preparing(before, &event, &commands);
         rules::of_bake(&deployment, &event, &commands);
         rules::of_jobs(&commands, self.deployment.phase());
         rules::of_canary(&deployment, &event, &commands, &self.policy);

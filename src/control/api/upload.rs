@@ -11,6 +11,18 @@ pub const OFFSET: &str = "dorc-offset";
 /// The header that says what the user calls the release; UTF-8.
 pub const LABEL: &str = "dorc-label";
 
+/// The header that says that the release is to be stored and no more, until somebody asks for it.
+pub const ONLY_STORE: &str = "dorc-only-store";
+
+/// How an upload is to be taken.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// What the user calls the release.
+    pub label: Option<String>,
+    /// It does not come up by itself.
+    pub only_store: bool,
+}
+
 /// The answer to `GET /v1/apps/{app}/uploads/{digest}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {

@@ -12,7 +12,7 @@ use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 
 use super::{Client, ClientError, Lines, api, cannot_ask};
-use api::upload::{LABEL, OFFSET};
+use api::upload::{LABEL, Manner, OFFSET, ONLY_STORE};
 
 impl Client {
     /// Sends the bytes of an upload from `offset` on, as they come, and hands on each event until the answer comes.
@@ -23,7 +23,7 @@ impl Client {
         &self,
         path: &str,
         offset: u64,
-        label: Option<&str>,
+        manner: Manner,
         mut bytes: mpsc::Receiver<Bytes>,
         event: impl FnMut(api::Event),
     ) -> Result<api::Answer, ClientError> {
@@ -36,7 +36,10 @@ impl Client {
             bytes.poll_recv(context).map(|bytes| Some(Ok::<_, Infallible>(Frame::data(bytes?))))
         });
         let mut request = Request::post(path).header(OFFSET, offset);
-        if let Some(label) = label {
+        if manner.only_store {
+            request = request.header(ONLY_STORE, "1");
+        }
+        if let Some(label) = manner.label {
             let label = HeaderValue::from_bytes(label.as_bytes());
             request = request.header(LABEL, label.map_err(|error| cannot_ask(path, &error))?);
         }

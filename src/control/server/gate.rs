@@ -16,7 +16,7 @@ use crate::state::Entry;
 pub(super) async fn pass<A: Apps>(
     request: Request<Incoming>,
     apps: Arc<A>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     refusals: &Refusals,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -52,6 +52,10 @@ async fn refuse<A: Apps>(
     let named = app.and_then(|app| AppName::new(app).ok());
     let seen = [caller.only().cloned(), named].into_iter().flatten().find(|app| apps.handle(app).is_some());
     let asked: String = format!("{} {}", request.method(), request.uri().path()).chars().take(200).collect();
+    if seen.is_none() {
+        // No app's history is the place for it.
+        tracing::warn!(who = caller.name, asked, "refused");
+    }
     if let Some(app) = seen.filter(|app| refusals.next(app)) {
         let history = apps.history(&app);
         let when = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

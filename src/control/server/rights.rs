@@ -27,23 +27,24 @@ pub(super) enum Need {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) name: String,
+    uid: Option<u32>,
     is_administrator: bool,
     /// The only app that the connection is for, once that was said.
     only: OnceLock<AppName>,
 }
 
 impl Caller {
-    /// The one with these credentials; `None`: nobody could tell.
+    /// The one with these credentials; `None`: nobody could tell. Who that is can take a while to find out.
     pub(super) fn of(credentials: Option<UCred>) -> Self {
         let Some(credentials) = credentials else {
-            return Self { name: "?".into(), is_administrator: false, only: OnceLock::new() };
+            return Self { name: "?".into(), uid: None, is_administrator: false, only: OnceLock::new() };
         };
         let name = accounts::user_name(credentials.uid());
         let is_administrator = credentials.uid() == 0
             || credentials.uid() == rustix::process::geteuid().as_raw()
             || accounts::group_id(GROUP) == Some(credentials.gid())
             || accounts::is_member(&name, GROUP);
-        Self { name, is_administrator, only: OnceLock::new() }
+        Self { name, uid: Some(credentials.uid()), is_administrator, only: OnceLock::new() }
     }
 
     /// From now on the connection is for deployments of that app only; false if it is for another one already.
@@ -65,15 +66,21 @@ impl Caller {
     pub(super) fn may(&self, need: Need, app: &str, deployers: &[String]) -> bool {
         match self.only.get() {
             Some(only) if only.as_str() != app || need == Need::Administer => false,
-            _ => self.is_administrator || (need == Need::Deploy && deployers.contains(&self.name)),
+            _ => self.is_administrator || (need == Need::Deploy && self.is_one_of(deployers)),
         }
+    }
+
+    /// Whether one of these names, or numbers, is it.
+    fn is_one_of(&self, users: &[String]) -> bool {
+        let number = self.uid.map(|uid| uid.to_string());
+        users.iter().any(|user| *user == self.name || Some(user) == number.as_ref())
     }
 }
 
 /// What a request needs, and of which app; `None`: it is about no app, or there is no such request.
 pub(super) fn needs<'a>(method: &Method, segments: &[&'a str]) -> Option<(Need, &'a str)> {
     match (method, segments) {
-        (&Method::GET, ["v1", "apps", app] | ["v1", "apps", app, "releases" | "history"])
+        (&Method::GET, ["v1", "apps", app] | ["v1", "apps", app, "releases" | "history" | "changes"])
         | (_, ["v1", "apps", app, "uploads", _])
         | (&Method::POST, ["v1", "apps", app, "switch" | "rollback" | "deploy"]) => Some((Need::Deploy, app)),
         (_, ["v1", "apps", app, ..]) => Some((Need::Administer, app)),
@@ -112,7 +119,7 @@ mod tests {
     use super::*;
 
     fn caller(name: &str, is_administrator: bool) -> Caller {
-        Caller { name: name.into(), is_administrator, only: OnceLock::new() }
+        Caller { name: name.into(), uid: Some(1007), is_administrator, only: OnceLock::new() }
     }
 
     #[test]
@@ -121,6 +128,9 @@ mod tests {
         assert!(ann.may(Need::Deploy, "web", &deployers));
         assert!(!ann.may(Need::Administer, "web", &deployers));
         assert!(!ann.may(Need::Deploy, "api", &[]) && !ann.may_all());
+        assert!(
+            ann.may(Need::Deploy, "web", &["1007".into()]) && !ann.may(Need::Deploy, "web", &["7".into()])
+        );
         let root = caller("root", true);
         assert!(root.may(Need::Administer, "web", &[]) && root.may_all());
     }

@@ -8,9 +8,9 @@ use hyper::{Request, Response, StatusCode};
 
 use super::{Body, api, error, json, loaded, not_loaded, report, stream};
 use crate::control::Apps;
-use crate::control::api::upload::{LABEL, OFFSET, Received};
+use crate::control::api::upload::{LABEL, OFFSET, ONLY_STORE, Received};
 use crate::engine::Handle;
-use crate::engine::receive::{NotReceived, Receiving, Uploaded};
+use crate::engine::receive::{NotReceived, Receiving, Then, Uploaded};
 use crate::model::app::AppName;
 use crate::model::release::{Digest, Label};
 
@@ -44,10 +44,11 @@ pub(super) async fn receive<A: Apps>(
         (Ok(offset), Ok(label)) => (offset, label),
         (Err(why), _) | (_, Err(why)) => return error(StatusCode::BAD_REQUEST, why),
     };
+    let then = if request.headers().contains_key(ONLY_STORE) { Then::IsAskedFor } else { Then::ComesUp };
     let mut body = request.into_body();
     match all(&handle, digest, offset, &mut body).await {
         Ok(Some(receiving)) => {
-            answer(handle.name().clone(), async move { receiving.finish(label, who).await })
+            answer(handle.name().clone(), async move { receiving.finish(label, then, who).await })
         }
         Ok(None) => error(StatusCode::BAD_REQUEST, "the upload broke off; the same command goes on with it"),
         Err(why) => {

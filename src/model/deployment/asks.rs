@@ -112,26 +112,21 @@ impl Deployment {
     /// Switches to what the inactive colour holds, once it is ready.
     pub(super) fn asked_for_standby(&mut self, ask: Ask, now: Instant, out: &mut Commands) {
         match &mut self.phase {
-            Phase::Vacant { failed: Some((release, failure)) } => {
-                let (release, failure) = (*release, failure.clone());
-                out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
-            }
-            Phase::Vacant { failed: None } => out.push(done(ask, nothing_to_switch_to())),
             Phase::Trying { candidate, .. } if ask.wait > Wait::Moved => candidate.asks.push(ask),
             Phase::Trying { active, candidate } => {
                 let colour = inactive_of(*active);
                 let what = format!("{colour} {} is still coming up", candidate.release);
                 out.push(done(ask, Outcome::Busy(what)));
             }
-            Phase::Steady { active, standby } => match standby {
+            Phase::Vacant { standby } | Phase::Steady { standby, .. } => match standby {
                 Standby::Empty => out.push(done(ask, nothing_to_switch_to())),
                 Standby::Failed(release, failure) => {
                     let (release, failure) = (*release, failure.clone());
                     out.push(done(ask, self.not_healthy(ask, Some(release), failure)));
                 }
                 Standby::Warm(release) => {
-                    let (active, release) = (*active, *release);
-                    self.verify(active, release, way_of(&[ask]), vec![ask], now, out);
+                    let release = *release;
+                    self.verify(self.active(), release, way_of(&[ask]), vec![ask], now, out);
                 }
             },
             Phase::Canary { active, canary, asks, .. } => {
@@ -158,7 +153,7 @@ impl Deployment {
                         let (active, old) = (*active, *old);
                         supersede(mem::take(asks), old, out);
                         let way = self.way_to_old(ask);
-                        self.verify(active, old, way, vec![ask], now, out);
+                        self.verify(Some(active), old, way, vec![ask], now, out);
                     }
                 }
             }
@@ -167,7 +162,10 @@ impl Deployment {
 
     fn asked_for_release(&mut self, release: ReleaseId, ask: Ask, now: Instant, out: &mut Commands) {
         match &self.phase {
-            Phase::Steady { standby: Standby::Warm(warm), .. } if *warm == release => {
+            Phase::Vacant { standby: Standby::Warm(warm) }
+            | Phase::Steady { standby: Standby::Warm(warm), .. }
+                if *warm == release =>
+            {
                 self.asked_for_standby(ask, now, out);
             }
             Phase::Trying { candidate: Candidate { release: other, .. }, .. }
@@ -197,7 +195,8 @@ impl Deployment {
         let colour = self.inactive_colour();
         let ready = match &self.phase {
             _ if self.active().is_some_and(|live| live.release == release) => self.active(),
-            Phase::Steady { standby: Standby::Warm(warm), .. }
+            Phase::Vacant { standby: Standby::Warm(warm) }
+            | Phase::Steady { standby: Standby::Warm(warm), .. }
             | Phase::Canary { canary: warm, .. }
             | Phase::Draining { old: warm, bad: None, .. }
             | Phase::Baking { old: warm, .. }

@@ -38,7 +38,7 @@ impl Deployment {
         match &mut self.phase {
             Phase::Steady { active, standby: Standby::Warm(warm) } => {
                 let (active, warm) = (*active, *warm);
-                self.verify(active, warm, Way::Part(plan), vec![ask], now, out);
+                self.verify(Some(active), warm, Way::Part(plan), vec![ask], now, out);
             }
             Phase::Canary { active, canary, asks, .. } => {
                 let (active, canary, mut asks) = (*active, *canary, mem::take(asks));

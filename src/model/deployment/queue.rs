@@ -16,11 +16,11 @@ impl Deployment {
                     self.queue(release, asks, out);
                 }
             }
-            Phase::Vacant { .. } => self.begin(None, release, asks, now, out),
-            Phase::Steady { active, standby } => {
-                let active = *active;
-                if active.release != release && *standby != Standby::Warm(release) {
-                    self.begin(Some(active), release, asks, now, out);
+            Phase::Vacant { standby } | Phase::Steady { standby, .. } => {
+                let is_warm = *standby == Standby::Warm(release);
+                let active = self.active();
+                if !is_warm && active.is_none_or(|active| active.release != release) {
+                    self.begin(active, release, asks, now, out);
                 }
             }
             Phase::Trying { candidate, .. } if candidate.release == release => candidate.asks.extend(asks),

@@ -1,6 +1,6 @@
 //! What of a deployment survives a restart.
 
-use super::{Deployment, Live, Phase, Stage, Standby, Way, inactive_of};
+use super::{Deployment, Live, Phase, Stage, Way, inactive_of};
 use crate::model::health::Failure;
 use crate::model::release::ReleaseId;
 use crate::model::share::Plan;
@@ -27,21 +27,10 @@ impl Deployment {
     pub fn saved(&self) -> Saved {
         let warm = |release: ReleaseId| Some((release, None));
         let (active, standby) = match &self.phase {
-            Phase::Vacant { failed } => {
-                (None, failed.clone().map(|(release, failure)| (release, Some(failure))))
-            }
+            Phase::Vacant { standby } => (None, standby.saved()),
             Phase::Trying { active, .. } => (*active, None),
-            Phase::Steady { active, standby } => (
-                Some(*active),
-                match standby {
-                    Standby::Empty => None,
-                    Standby::Warm(release) => warm(*release),
-                    Standby::Failed(release, failure) => Some((*release, Some(failure.clone()))),
-                },
-            ),
-            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, .. } => {
-                (Some(*from), warm(*to))
-            }
+            Phase::Steady { active, standby } => (Some(*active), standby.saved()),
+            Phase::Switching { from, to, stage: Stage::Verifying, .. } => (*from, warm(*to)),
             Phase::Switching { from, to, way, .. } => (
                 Some(Live { colour: inactive_of(*from), release: *to }),
                 from.map(|from| match way {

@@ -36,6 +36,8 @@ impl Deployment {
                 | Phase::Baking { active, .. } = self.phase
                 {
                     self.phase = Phase::Steady { active, standby: Standby::Empty };
+                } else if matches!(self.phase, Phase::Vacant { standby: Standby::Warm(_) }) {
+                    self.phase = Phase::Vacant { standby: Standby::Empty };
                 }
             }
             Event::Exited(colour, exit) => self.exited(colour, exit, now, &mut out),
@@ -136,7 +138,7 @@ impl Deployment {
     /// Asks the warm service once more before traffic goes to it.
     pub(super) fn verify(
         &mut self,
-        from: Live,
+        from: Option<Live>,
         to: ReleaseId,
         way: Way,
         asks: Vec<Ask>,
@@ -144,9 +146,8 @@ impl Deployment {
         out: &mut Commands,
     ) {
         let (ticket, overdue) = (self.ticket(), now + PATIENCE);
-        self.phase =
-            Phase::Switching { from: Some(from), to, stage: Stage::Verifying, way, ticket, overdue, asks };
-        out.push(Command::Verify(ticket, Live { colour: from.colour.other(), release: to }));
+        self.phase = Phase::Switching { from, to, stage: Stage::Verifying, way, ticket, overdue, asks };
+        out.push(Command::Verify(ticket, Live { colour: inactive_of(from), release: to }));
     }
 
     /// Moves the route: the decision goes to disk first.
@@ -175,12 +176,18 @@ impl Deployment {
                     .partition(|ask| ask.goal == Goal::Ready(release));
                 out.push(Command::Tell(Notice::Ready(live, answer)));
                 let by_itself = self.policy.promote == Promote::Auto && !self.policy.frozen;
-                let stays = asks.is_empty() && (!preparing.is_empty() || !by_itself);
+                // Where nothing is active, only those can keep it from traffic who want it no more than ready.
+                let stays = asks.is_empty() && (!preparing.is_empty() || (active.is_some() && !by_itself));
                 out.extend(preparing.into_iter().map(|ask| done(ask, Outcome::Ready(live))));
                 let plan = self.plan_of(&asks);
                 // The steps that they wanted may be configured no more.
                 let is_unplanned = plan.is_none() && !asks.is_empty() && is_for_canary(&asks);
                 match (active, plan) {
+                    (None, _) if stays => {
+                        self.phase = Phase::Vacant { standby: Standby::Warm(release) };
+                        out.push(Command::Persist);
+                        self.next(now, out);
+                    }
                     (Some(active), _) if stays || is_unplanned => {
                         self.phase = Phase::Steady { active, standby: Standby::Warm(release) };
                         out.push(Command::Persist);
@@ -216,11 +223,10 @@ impl Deployment {
                 let (active, release) = (*active, candidate.release);
                 let asks = mem::take(&mut candidate.asks);
                 let live = Live { colour: inactive_of(active), release };
+                let standby = Standby::Failed(release, failure.clone());
                 self.phase = match active {
-                    Some(active) => {
-                        Phase::Steady { active, standby: Standby::Failed(release, failure.clone()) }
-                    }
-                    None => Phase::Vacant { failed: Some((release, failure.clone())) },
+                    Some(active) => Phase::Steady { active, standby },
+                    None => Phase::Vacant { standby },
                 };
                 out.extend([
                     Command::MarkFailed(release, failure.clone()),
@@ -328,7 +334,7 @@ impl Deployment {
 
     /// Gives a switch up. The connections that the other colour may still have are drained (again).
     fn stay(&mut self, now: Instant, out: &mut Commands) {
-        let Phase::Switching { from, to, ref way, .. } = self.phase else { return };
+        let Phase::Switching { from, to, stage, ref way, .. } = self.phase else { return };
         let bake = if let Way::Back(bake) = way { *bake } else { None };
         // A way back leads to what was active.
         let was_active = matches!(way, Way::Back(_));
@@ -337,8 +343,13 @@ impl Deployment {
                 self.drain(from, Left { old: to, was_active, bad: None }, bake, Vec::new(), now, out)
             }
             None => {
-                let failure = Failure::because("the route could not be moved to it");
-                self.phase = Phase::Vacant { failed: Some((to, failure)) };
+                let standby = match stage {
+                    Stage::Verifying => Standby::Warm(to),
+                    Stage::Moving => {
+                        Standby::Failed(to, Failure::because("the route could not be moved to it"))
+                    }
+                };
+                self.phase = Phase::Vacant { standby };
                 self.next(now, out);
             }
         }

@@ -26,6 +26,9 @@ fn a_switch_and_back() {
     assert_eq!(folder.answer(), "1");
     folder.exits(0, &["rollback", "web", "r2"]);
     folder.exits(1, &["rollback", "web", "green"]);
+    let guarded = folder.exits(1, &["rollback", "web", "--if-active", "r1"]);
+    assert!(guarded.err.contains("nothing was changed"), "{}", guarded.err);
+    assert_eq!(folder.answer(), "2");
     folder.exits(0, &["switch", "web", "--if-active", "blue", "--to", "green", "--no-wait"]);
     assert_eq!(folder.answer(), "1");
 }

@@ -72,7 +72,7 @@ async fn a_rollback_ends_it() {
 async fn what_had_only_a_share_is_no_way_back() {
     let bed = with_canary().await;
     let _slow = bed.route.connect_from(client_of_the_canary(), true).unwrap();
-    let wish = Wish::Rollback { to: None };
+    let wish = Wish::Rollback { to: None, if_active: None };
     let outcome = within(bed.ask(wish.clone(), Wait::Moved).await).await.unwrap();
     assert!(
         matches!(outcome, Outcome::Done { active, before: Some(before), .. } if before == active),

@@ -149,7 +149,7 @@ async fn an_app_that_was_removed_finds_its_releases_again() {
     bed.steady_on(Colour::Green, 2).await;
     bed.upload("3", "");
     bed.warm(3).await;
-    let to = Wish::Rollback { to: Some("r1".into()) };
+    let to = Wish::Rollback { to: Some("r1".into()), if_active: None };
     assert_eq!(done(&super::within(bed.ask(to, Wait::Drained).await).await.unwrap()).1.number, 1);
 
     bed.handle.remove(true).await.unwrap().unwrap();

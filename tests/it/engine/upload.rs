@@ -4,11 +4,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dorc::engine::receive::{NotReceived, Uploaded};
+use dorc::engine::View;
+use dorc::engine::receive::{NotReceived, Then, Uploaded};
 use dorc::model::colour::Colour;
+use dorc::model::deployment::{Outcome, Phase, Standby, Wait};
 use dorc::model::release::Digest;
+use dorc::services::Services;
 
-use super::{Bed, done, is_active};
+use super::{Bed, deploy, done, is_active, within};
 
 /// A release of that version as an archive.
 fn archive(version: &str) -> Vec<u8> {
@@ -21,10 +24,19 @@ fn archive(version: &str) -> Vec<u8> {
 }
 
 async fn receive(bed: &Bed, stream: &[u8], label: Option<&str>) -> Result<Uploaded, NotReceived> {
+    receive_then(bed, stream, label, Then::ComesUp).await
+}
+
+async fn receive_then(
+    bed: &Bed,
+    stream: &[u8],
+    label: Option<&str>,
+    then: Then,
+) -> Result<Uploaded, NotReceived> {
     let digest = Digest(*blake3::hash(stream).as_bytes());
     let mut receiving = bed.handle.receive(digest, 0).await?;
     receiving.push(Bytes::copy_from_slice(stream)).await?;
-    receiving.finish(label.map(|label| label.parse().unwrap()), "ann".into()).await
+    receiving.finish(label.map(|label| label.parse().unwrap()), then, "ann".into()).await
 }
 
 async fn quick() -> Bed {
@@ -57,6 +69,52 @@ async fn an_upload_by_a_command_comes_up_as_one_through_the_directory() {
     let active = active.unwrap();
     assert_eq!((active.release.number, active.label.unwrap().as_str()), (1, "v1"));
     assert!(active.next.contains("is active already, in green"), "{}", active.next);
+}
+
+#[tokio::test]
+async fn what_is_only_stored_comes_up_once_it_is_asked_for() {
+    let bed = quick().await;
+    let uploaded = receive_then(&bed, &archive("2"), Some("v2"), Then::IsAskedFor).await.unwrap();
+    assert!(uploaded.next.contains("dorc deploy web --release r2"), "{}", uploaded.next);
+    let known = receive_then(&bed, &archive("2"), None, Then::IsAskedFor).await.unwrap();
+    assert_eq!(known.release, uploaded.release);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let view = bed.view().await;
+    let idle = matches!(view.deployment.phase(), Phase::Steady { standby: Standby::Empty, .. });
+    assert!(idle && view.catalogue.newest().unwrap().id == uploaded.release, "{:?}", view.deployment);
+    assert_eq!(done(&bed.deploy("r2").await), (Colour::Blue, uploaded.release));
+}
+
+#[tokio::test]
+async fn a_first_release_that_is_only_to_be_ready_waits_for_the_switch() {
+    let mut bed = Bed::with(|app| app.health.interval = Duration::from_millis(20)).await;
+    receive_then(&bed, &archive("1"), None, Then::IsAskedFor).await.unwrap();
+    let prepared = within(bed.ask(deploy("r1", true), Wait::Drained).await).await.unwrap();
+    assert!(matches!(prepared, Outcome::Ready(live) if live.colour == Colour::Green), "{prepared:?}");
+    let is_ready = |view: View| {
+        let is_warm = matches!(view.deployment.phase(), Phase::Vacant { standby: Standby::Warm(_) });
+        assert!(is_warm && view.running.green.is_some(), "{:?}", view.deployment);
+    };
+    is_ready(bed.view().await);
+    bed.restart().await;
+    is_ready(bed.view().await);
+    assert_eq!(bed.starts().len(), 1, "it is taken as it runs");
+    assert_eq!(done(&bed.switch().await).0, Colour::Green);
+    assert!(matches!(bed.view().await.deployment.phase(), Phase::Steady { .. }));
+}
+
+#[tokio::test]
+async fn a_first_release_that_was_ready_and_is_gone_gets_no_traffic_by_itself() {
+    let mut bed = Bed::with(|app| app.health.interval = Duration::from_millis(20)).await;
+    receive_then(&bed, &archive("1"), None, Then::IsAskedFor).await.unwrap();
+    within(bed.ask(deploy("r1", true), Wait::Drained).await).await.unwrap();
+    bed.handle.end().await;
+    bed.services.stop(&bed.id(Colour::Green)).await.unwrap();
+    bed.restart().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let view = bed.view().await;
+    assert!(matches!(view.deployment.phase(), Phase::Vacant { standby: Standby::Empty }));
+    assert_eq!(done(&bed.deploy("r1").await).0, Colour::Green);
 }
 
 #[tokio::test]
