@@ -19,6 +19,7 @@ missing_packages() {
         (PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin command -v "${pair%:*}" >/dev/null) ||
             printf '%s ' "${pair#*:}"
     done
+    python3 -c 'import prometheus_client' 2>/dev/null || echo python3-prometheus-client
     # Without it, the users that systemd makes up for the services have no names. Its file tells that it is there.
     ls /lib/*/libnss_systemd.so.2 >/dev/null 2>&1 || echo libnss-systemd
 }

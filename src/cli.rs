@@ -14,6 +14,7 @@ mod install;
 mod load;
 mod logs;
 mod man;
+mod metrics;
 mod pause;
 mod register;
 mod releases;
@@ -23,6 +24,7 @@ mod remove;
 mod resume;
 mod rollback;
 mod say;
+mod schema;
 mod send;
 mod status;
 mod switch;
@@ -84,6 +86,8 @@ enum Verb {
     Demo(demo::Options),
     /// Print a completion script
     Completions(completions::Options),
+    /// Print the JSON schema of what --json prints
+    Schema(schema::Options),
     /// Print the manual page
     Man,
 }
@@ -123,6 +127,8 @@ enum Ask {
     Releases(releases::Options),
     /// Show who did what to an app
     History(history::Options),
+    /// Print what is measured, for Prometheus
+    Metrics,
     /// Show what the services of an app wrote
     Logs(logs::Options),
     /// Check app files, and what this host can do
@@ -226,6 +232,7 @@ fn dispatch(verb: Verb, dir: Option<PathBuf>, hosts: Vec<String>) -> anyhow::Res
         Verb::Up(options) => up::run(options, dir),
         Verb::Demo(options) => demo::run(&options),
         Verb::Completions(options) => Ok(completions::run(&options, &mut Cli::command())),
+        Verb::Schema(options) => Ok(schema::run(&options)),
         Verb::Man => man::run(Cli::command()),
     }
 }
@@ -264,6 +271,7 @@ async fn perform(context: &Context, ask: Ask) -> anyhow::Result<ExitCode> {
         Ask::Status(options) => status::run(context, options).await,
         Ask::Releases(options) => releases::run(context, options).await,
         Ask::History(options) => history::run(context, options).await,
+        Ask::Metrics => metrics::run(context).await,
         Ask::Logs(options) => logs::run(context, options).await,
         Ask::Check(options) => check::run(context, options).await,
         Ask::Install => install::run(context).await,

@@ -5,6 +5,7 @@
 //! reading tells all the problems of a file.
 
 pub mod conflicts;
+pub mod daemon;
 pub mod defaults;
 pub mod file;
 pub mod host;
@@ -25,6 +26,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use conflicts::conflicts;
+pub use daemon::{DaemonConfig, EventsConfig, Which, load_daemon};
 pub use defaults::{HOST, new_app};
 pub use host::{Host, host_problems};
 pub use problem::{Problem, Severity};

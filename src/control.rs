@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod client;
+pub mod metrics;
 mod report;
 pub mod server;
 
@@ -24,6 +25,9 @@ pub trait Apps: Send + Sync + 'static {
 
     /// Apps whose files could not be taken when the daemon started, and why.
     fn broken(&self) -> Vec<(String, String)>;
+
+    /// How often what happened.
+    fn counts(&self) -> &metrics::Counts;
 
     /// Tells of each change of what is loaded, and of what an app does.
     fn changes(&self) -> tokio::sync::watch::Receiver<()>;

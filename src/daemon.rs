@@ -8,8 +8,10 @@ mod places;
 mod planes;
 mod registry;
 pub mod system;
+mod teller;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +19,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sd_notify::NotifyState;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::{self, DaemonConfig};
 use crate::control::{self, Apps};
 use crate::routing::tcp::Plane;
 use crate::services::Services;
@@ -45,6 +48,7 @@ pub struct Settings {
 pub struct Daemon<S: Services> {
     registry: Arc<Registry<S>>,
     listener: UnixListener,
+    metrics: Option<TcpListener>,
 }
 
 impl<S: Services> Daemon<S> {
@@ -59,9 +63,14 @@ impl<S: Services> Daemon<S> {
         places.hand_to_group()?;
         let plane = Plane::start(threads).context("the data plane could not be started")?;
         let planes = Planes::new(plane, places.pins.clone());
-        let registry = Arc::new(Registry::new(places, planes, services, descriptors::adopt()));
+        let config = read_config(&places);
+        let metrics = match config.metrics {
+            Some(address) => listen_for_metrics(address).await,
+            None => None,
+        };
+        let registry = Arc::new(Registry::new(places, planes, services, descriptors::adopt(), config.events));
         registry.load_all().await;
-        Ok(Self { registry, listener })
+        Ok(Self { registry, listener, metrics })
     }
 
     /// What is loaded, for those who run in the same process.
@@ -75,10 +84,11 @@ impl<S: Services> Daemon<S> {
     /// # Errors
     /// The control socket broke.
     pub async fn run(self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { registry, listener } = self;
+        let Self { registry, listener, metrics } = self;
         notify(&[NotifyState::Ready]);
         tokio::select! {
             served = control::server::serve(listener, registry.clone()) => served?,
+            served = answer_metrics(metrics, &registry) => served?,
             () = keep_status(&registry) => {}
             () = feed_watchdog() => {}
             () = registry.load_missing() => {}
@@ -89,6 +99,36 @@ impl<S: Services> Daemon<S> {
         // The next daemon takes its place in any case.
         let _ = std::fs::remove_file(&registry.places().socket);
         Ok(())
+    }
+}
+
+/// The daemon's own file; one that is wrong is as good as none, and apps go on.
+fn read_config(places: &Places) -> DaemonConfig {
+    config::load_daemon(&places.config).unwrap_or_else(|problems| {
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+        DaemonConfig::default()
+    })
+}
+
+async fn listen_for_metrics(address: SocketAddr) -> Option<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!(%address, %error, "metrics can't be had there");
+            None
+        }
+    }
+}
+
+async fn answer_metrics<S: Services>(
+    listener: Option<TcpListener>,
+    registry: &Arc<Registry<S>>,
+) -> io::Result<()> {
+    match listener {
+        Some(listener) => control::server::serve_metrics(listener, registry.clone()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -35,7 +35,7 @@ use crate::releases::store::Store;
 use crate::releases::upload::{Limits, Upload};
 use crate::routing::Route;
 use crate::services::{Running, Services};
-use crate::state::{AppState, Freeze, StateDir};
+use crate::state::{AppState, Entry, Freeze, StateDir};
 
 pub use pause::LONGEST_PAUSE;
 
@@ -56,7 +56,12 @@ pub struct Parts<R, S> {
     pub state: AppState,
     /// Ports that other apps' services have, running or not.
     pub taken_ports: HashSet<u16>,
+    /// Who is told of each entry of the history.
+    pub told: Told,
 }
+
+/// Is told of each entry of an app's history; must not wait for anything.
+pub type Told = Arc<dyn Fn(&AppName, &Entry) + Send + Sync>;
 
 /// A user's wish, as it was written.
 #[derive(Debug, Clone)]

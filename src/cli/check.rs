@@ -24,7 +24,11 @@ pub(super) struct Options {
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
     let daemon = context.client.get::<api::Status>("/v1/apps").await;
     let whole = options.files.is_empty();
+    let own = &context.places.config;
     let mut bad = if whole { check_host(context, &daemon) } else { 0 };
+    if whole && own.exists() {
+        bad += check_own(own);
+    }
     // What is loaded has its addresses already: a newcomer is blamed for a conflict.
     let loaded: Vec<&str> =
         daemon.iter().flat_map(|status| &status.apps).map(|app| app.app.as_str()).collect();
@@ -37,6 +41,10 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let mut apps: Vec<App> =
         others.filter_map(|file| config::load(file, base).ok()).map(|loaded| loaded.app).collect();
     for file in files {
+        if file == *own {
+            bad += check_own(&file);
+            continue;
+        }
         let problems = match config::load(&file, base) {
             Ok(loaded) => {
                 let mut problems = loaded.notes;
@@ -51,6 +59,11 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
         bad += report(&file, &problems);
     }
     Ok(ExitCode::from(if bad == 0 { exit::DONE } else { exit::FAILED }))
+}
+
+/// Checks the daemon's own file; the number of its errors.
+fn check_own(file: &Path) -> usize {
+    report(file, &config::load_daemon(file).err().unwrap_or_default())
 }
 
 /// Whether two files are of one app, which their names say.

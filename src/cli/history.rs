@@ -33,7 +33,8 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     }
     entries.sort_by(|(_, a), (_, b)| a.when.cmp(&b.when));
     if options.json {
-        entries.iter().for_each(|(app, entry)| say::line(&api::named(app, entry)));
+        let happened = entries.into_iter().map(|(app, entry)| api::Happened { app, entry });
+        happened.for_each(|happened| say::line(&api::to_json(&happened)));
         return Ok(ExitCode::SUCCESS);
     }
     let rows = entries.into_iter().map(|(app, entry)| {

@@ -173,16 +173,9 @@ impl Machine<'_> {
         let path = format!("/v1/apps/{app}");
         let status = timeout(PATIENCE, self.context.client.get::<api::Status>(&path)).await;
         let app = status.ok().and_then(Result::ok).and_then(|status| status.apps.into_iter().next());
-        let active = app.and_then(|app| match app.active.as_deref() {
-            Some("blue") => Some(app.blue),
-            Some(_) => Some(app.green),
-            None => None,
-        });
-        self.answer.active = active.as_ref().and_then(|service| {
-            let (colour, _) = service.service.split_once('-')?;
-            Some(colour.to_owned())
-        });
-        self.answer.release = active.and_then(|service| service.release);
+        let active = app.as_ref().and_then(api::AppStatus::active_service);
+        self.answer.release = active.and_then(|service| service.release.clone());
+        self.answer.active = app.and_then(|app| app.active);
     }
 
     async fn command(&mut self, app: &str, verb: &str, body: String) {

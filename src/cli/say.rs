@@ -183,7 +183,7 @@ impl Steps {
                     self.under_way(&format!("draining {colour}"), &connections);
                 }
             }
-            api::Event::Settled(tally) => self.finished("settled", &closed(tally)),
+            api::Event::Settled { tally } => self.finished("settled", &closed(tally)),
             api::Event::Canary { colour, release, share } => {
                 self.finished(&format!("{colour} {release} is a canary"), &format!("{share} of the clients"));
             }

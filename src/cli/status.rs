@@ -83,11 +83,8 @@ fn table(apps: &[api::AppStatus]) {
 
 /// The active service, and the other one.
 fn services(app: &api::AppStatus) -> (Option<&api::ServiceStatus>, &api::ServiceStatus) {
-    match app.active.as_deref() {
-        Some("blue") => (Some(&app.blue), &app.green),
-        Some(_) => (Some(&app.green), &app.blue),
-        None => (None, &app.green),
-    }
+    let inactive = if app.active.as_deref() == Some("green") { &app.blue } else { &app.green };
+    (app.active_service(), inactive)
 }
 
 fn colour_of(service: &api::ServiceStatus) -> Option<Colour> {

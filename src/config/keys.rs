@@ -43,6 +43,9 @@ pub static FORMAT: Format = Format(&[
     ("release", &["keep", "settle", "signed_by"]),
 ]);
 
+/// The daemon's own file.
+pub static DAEMON: Format = Format(&[("", &["metrics", "events"]), ("events", &["command", "which"])]);
+
 const SEED_SERVICE: &[&str] = &["qualified_name", "working_dir", "port", "on_start", "on_reload", "on_stop"];
 
 /// The first dorc's format.
@@ -82,8 +85,7 @@ impl Format {
         if let Some(near) = nearest(key, self.keys(section)) {
             return format!("did you mean {near}?");
         }
-        let of_the_other =
-            !std::ptr::eq(self, &FORMAT) && FORMAT.0.iter().any(|(_, keys)| keys.contains(&key));
+        let of_the_other = std::ptr::eq(self, &SEED) && FORMAT.0.iter().any(|(_, keys)| keys.contains(&key));
         if of_the_other {
             return "this file is in the first dorc's format, so take it out or rewrite the file".to_owned();
         }

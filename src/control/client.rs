@@ -88,6 +88,15 @@ impl Client {
         api::from_json(&body).map_err(ClientError::Broken)
     }
 
+    /// Asks for a text.
+    ///
+    /// # Errors
+    /// There is no daemon, or it refused.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let body = read_all(self.send("GET", path, String::new()).await?).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// Sends a command and hands on each event until the answer comes.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ pub(super) fn event(notice: Notice) -> api::Event {
             open,
             seconds_left: left.map(|left| left.as_secs_f64().ceil() as u64),
         },
-        Notice::Settled(counts) => api::Event::Settled(tally(counts)),
+        Notice::Settled(counts) => api::Event::Settled { tally: tally(counts) },
         Notice::Canary { canary, share, .. } => api::Event::Canary {
             colour: canary.colour.to_string(),
             release: canary.release.to_string(),

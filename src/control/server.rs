@@ -1,6 +1,7 @@
 //! The server: one task a connection, no request waits for another.
 
 mod gate;
+mod metrics;
 mod rights;
 mod upload;
 
@@ -26,6 +27,7 @@ use crate::model::deployment::{Outcome, Wait};
 use crate::model::share::Share;
 use rights::{Caller, Need, Refusals};
 
+pub use metrics::serve_metrics;
 pub use rights::GROUP;
 
 /// The largest body of a request, in bytes.
@@ -107,6 +109,7 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Arc<C
         (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "changes"]) => changes(apps, Some(app), caller),
+        (&Method::GET, ["v1", "metrics"]) => metrics::page(apps.as_ref(), caller).await,
         (&Method::GET, ["v1", "changes"]) => changes(apps, None, caller),
         (&Method::GET, ["v1", "apps", app, "uploads", digest]) => {
             upload::received(apps.as_ref(), app, digest).await

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use sd_notify::NotifyState;
 
+use crate::routing::kernel::KernelRoute;
+
 /// The listening sockets that an earlier daemon left in the store.
 pub(super) fn adopt() -> Vec<TcpListener> {
     let mut given = listenfd::ListenFd::from_env();
@@ -18,6 +20,13 @@ pub(super) fn matching(adopted: &mut Vec<TcpListener>, wanted: &[SocketAddr]) ->
     let (matching, rest) = std::mem::take(adopted).into_iter().partition(is_wanted);
     *adopted = rest;
     matching
+}
+
+/// Puts all listening sockets of a route into the store.
+pub(super) fn keep_all(route: &KernelRoute) {
+    for (address, socket) in route.tcp().listeners() {
+        keep(address, &socket);
+    }
 }
 
 /// Puts a listening socket into the store.

@@ -20,6 +20,8 @@ use crate::state::StateDir;
 pub struct Places {
     /// The folder of app files.
     pub apps: PathBuf,
+    /// The daemon's own file, which need not be there.
+    pub config: PathBuf,
     /// What survives a restart.
     pub state: PathBuf,
     /// The control socket.
@@ -36,6 +38,7 @@ impl Places {
     pub fn system() -> Self {
         Self {
             apps: "/etc/dorc/apps".into(),
+            config: "/etc/dorc/dorc.toml".into(),
             state: "/var/lib/dorc".into(),
             socket: "/run/dorc/dorc.sock".into(),
             pins: Some("/run/dorc/bpf".into()),
@@ -49,6 +52,7 @@ impl Places {
         let own = dir.join(".dorc");
         Self {
             apps: dir.to_owned(),
+            config: own.join("dorc.toml"),
             socket: own.join("dorc.sock"),
             pins: None,
             state: own,

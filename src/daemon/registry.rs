@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 
 use super::files::{read_state, refuse_errors};
 use super::planes::{self, Planes};
-use super::{Places, descriptors};
+use super::{Places, descriptors, teller};
 use crate::accounts;
-use crate::config::{self};
+use crate::config::{self, EventsConfig};
+use crate::control::metrics::Counts;
 use crate::control::{Apps, api};
-use crate::engine::{self, Handle};
+use crate::engine::{self, Handle, Told};
 use crate::model::app::{App, AppName};
 use crate::model::colour::{ByColour, Colour};
 use crate::routing::kernel::KernelRoute;
@@ -38,6 +39,8 @@ pub struct Registry<S> {
     /// Held by whoever loads, updates or removes, so that two can't take the same address.
     turn: tokio::sync::Mutex<()>,
     changes: watch::Sender<()>,
+    counts: Arc<Counts>,
+    told: Told,
 }
 
 /// A loaded app.
@@ -60,7 +63,14 @@ impl Loaded {
 }
 
 impl<S: Services> Registry<S> {
-    pub(super) fn new(places: Places, planes: Planes, services: Arc<S>, adopted: Vec<TcpListener>) -> Self {
+    pub(super) fn new(
+        places: Places,
+        planes: Planes,
+        services: Arc<S>,
+        adopted: Vec<TcpListener>,
+        events: Option<EventsConfig>,
+    ) -> Self {
+        let counts = Arc::default();
         Self {
             places,
             planes,
@@ -71,6 +81,8 @@ impl<S: Services> Registry<S> {
             adopted: Mutex::new(adopted),
             turn: tokio::sync::Mutex::default(),
             changes: watch::Sender::new(()),
+            told: teller::told(Arc::clone(&counts), events),
+            counts,
         }
     }
 
@@ -240,7 +252,7 @@ impl<S: Services> Registry<S> {
         let name = app.name.clone();
         let state_dir = self.places.state_dir(&name);
         let state = read_state(&state_dir).await?;
-        keep_listeners(&route);
+        descriptors::keep_all(&route);
         let taken_ports =
             self.apps().values().flat_map(|loaded| Colour::BOTH.map(|colour| loaded.ports[colour])).collect();
         let parts = engine::Parts {
@@ -250,6 +262,7 @@ impl<S: Services> Registry<S> {
             state_dir,
             state,
             taken_ports,
+            told: self.told.clone(),
         };
         let handle = match Handle::start(parts).await {
             Ok(handle) => handle,
@@ -365,6 +378,10 @@ impl<S: Services> Apps for Registry<S> {
         broken.iter().map(|(app, problem)| (app.clone(), problem.clone())).collect()
     }
 
+    fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -432,11 +449,5 @@ impl<S: Services> Apps for Registry<S> {
 
     fn history(&self, app: &AppName) -> History {
         self.places.state_dir(app).history()
-    }
-}
-
-fn keep_listeners(route: &KernelRoute) {
-    for (address, socket) in route.tcp().listeners() {
-        descriptors::keep(address, &socket);
     }
 }

@@ -82,7 +82,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     async fn run_aside(&mut self, hook: Hook, live: Live, reason: Option<&str>) {
         let Some(run) = self.hook(hook, live, reason) else { return };
         let (world, app, events) = (self.world.clone(), self.app.name.clone(), self.events.0.clone());
-        self.record(DORC, "hook", None, Some(live), &format!("{hook} begins")).await;
+        self.record(DORC, "hook", None, Some(live), Ok(&format!("{hook} begins"))).await;
         self.errands.spawn(async move {
             let Err(failure) = world.run_hook(Some(run)).await else { return };
             tracing::error!(%app, release = %live.release, reason = failure.reason, log = ?failure.log, "a hook failed");

@@ -102,7 +102,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             Seen::Refused(refusal) => {
                 let failure = Failure::because(refusal.to_string());
                 tracing::warn!(app = %self.app.name, reason = failure.reason, "upload refused");
-                self.record(DORC, "take", None, None, &failure.reason).await;
+                self.record(DORC, "take", None, None, Err(&failure.reason)).await;
                 self.step(Event::Upload(Upload::Refused(None, failure))).await;
             }
             Seen::Failed(why) => {
@@ -233,7 +233,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         tracing::info!(app = %self.app.name, release = %id, files = release.files, bytes = release.bytes, "taken");
         self.state.catalogue.add(release);
         let to = Live { colour: self.deployment.inactive_colour(), release: id };
-        self.record(who, "take", None, Some(to), "done").await;
+        self.record(who, "take", None, Some(to), Ok("done")).await;
         id
     }
 

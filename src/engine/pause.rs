@@ -29,7 +29,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         let time = time.min(LONGEST_PAUSE);
         self.world.route.hold(Some(time)).await.map_err(|error| format!("it can't be paused: {error}"))?;
         let shown = humantime::format_duration(time);
-        self.record(&who, "pause", None, None, &shown.to_string()).await;
+        self.record(&who, "pause", None, None, Ok(&shown.to_string())).await;
         self.pause = Some(Pause { who, until: now() + time });
         Ok(format!("paused for at most {shown}: new connections wait, those that are open go on"))
     }
@@ -41,7 +41,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.pause = Some(pause);
             return Err(format!("it can't be resumed: {error}"));
         }
-        self.record(who, "resume", None, None, "done").await;
+        self.record(who, "resume", None, None, Ok("done")).await;
         Ok("resumed".into())
     }
 

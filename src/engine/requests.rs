@@ -141,7 +141,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             self.state.freeze = before;
             return Err(format!("it could not be written to disk: {error}"));
         }
-        self.record(&who, what, None, None, &result).await;
+        self.record(&who, what, None, None, Ok(&result)).await;
         self.step(Event::Policy(policy(&self.app, &self.state))).await;
         Ok(message)
     }
@@ -184,7 +184,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             let _ = reply.send(Err(format!("the release store does not have {}", active.release)));
             return;
         };
-        self.record(&who, "reload", None, Some(active), "asked").await;
+        self.record(&who, "reload", None, Some(active), Ok("asked")).await;
         let service = self.service(&release, active);
         let services = self.world.services.clone();
         self.errands.spawn(async move {

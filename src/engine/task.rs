@@ -13,7 +13,7 @@ use super::perform::World;
 use super::receive::Received;
 use super::tell::{DORC, Waiter, next_gone};
 use super::vitals::Watch;
-use super::{Message, Parts, Wish, blocking, hooks, now, offer, recipe};
+use super::{Message, Parts, Told, Wish, blocking, hooks, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy, Wait};
@@ -37,6 +37,7 @@ pub(super) struct Engine<R, S> {
     pub(super) world: World<R, S>,
     pub(super) store: Arc<Store>,
     pub(super) state_dir: StateDir,
+    pub(super) told: Told,
     pub(super) state: AppState,
     pub(super) ports: ByColour<u16>,
     pub(super) deployment: Deployment,
@@ -76,7 +77,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         receiver: Arc<Receiver>,
         notices: broadcast::Sender<Notice>,
     ) -> Self {
-        let Parts { app, route, services, state_dir, mut state, taken_ports } = parts;
+        let Parts { app, route, services, state_dir, mut state, taken_ports, told } = parts;
         let ports = app
             .service
             .ports
@@ -91,6 +92,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             world: World { route: Arc::new(route), services, notices },
             store,
             state_dir,
+            told,
             state,
             ports,
             deployment,

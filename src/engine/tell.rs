@@ -50,11 +50,11 @@ impl<R: Route, S: Services> Engine<R, S> {
             Notice::Moved { from, to } => {
                 tracing::info!(%app, to = %to.release, colour = %to.colour, "traffic moved");
                 let (who, what) = self.mover.clone();
-                self.record(&who, what, *from, Some(*to), "done").await;
+                self.record(&who, what, *from, Some(*to), Ok("done")).await;
             }
             Notice::Failed(live, failure) => {
                 tracing::warn!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not ready");
-                self.record(DORC, "try", None, Some(*live), &failure.reason).await;
+                self.record(DORC, "try", None, Some(*live), Err(&failure.reason)).await;
             }
             Notice::ActiveExited(live, exit) => {
                 tracing::error!(%app, colour = %live.colour, release = %live.release, %exit, "the active service ended by itself; it is started again");
@@ -62,12 +62,13 @@ impl<R: Route, S: Services> Engine<R, S> {
                 let before = self.last_exit.replace((now, exit.to_string()));
                 let since = before.and_then(|(before, _)| now.duration_since(before).ok());
                 if since.is_none_or(|since| since > CRASH_LOOP) {
-                    self.record(DORC, "exit", None, Some(*live), &exit.to_string()).await;
+                    self.record(DORC, "exit", None, Some(*live), Err(&exit.to_string())).await;
                 }
             }
             Notice::Canary { canary, share, active, by } => {
                 tracing::info!(%app, release = %canary.release, colour = %canary.colour, %share, "canary");
-                self.record(&self.who(*by), "canary", Some(*active), Some(*canary), &share.to_string()).await;
+                let share = share.to_string();
+                self.record(&self.who(*by), "canary", Some(*active), Some(*canary), Ok(&share)).await;
             }
             Notice::CanaryEnded { canary, active, bad, by } => {
                 match bad {
@@ -78,20 +79,20 @@ impl<R: Route, S: Services> Engine<R, S> {
                         tracing::info!(%app, release = %canary.release, colour = %canary.colour, "the canary was ended");
                     }
                 }
-                let result = bad.as_ref().map_or("ended", |failure| &failure.reason);
+                let result = bad.as_ref().map_or(Ok("ended"), |failure| Err(failure.reason.as_str()));
                 self.record(&self.who(*by), "canary", Some(*canary), Some(*active), result).await;
             }
             Notice::Bad(live, failure) => {
                 tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "bad, it is rolled back");
-                self.record(DORC, "bake", None, Some(*live), &failure.reason).await;
+                self.record(DORC, "bake", None, Some(*live), Err(&failure.reason)).await;
             }
             Notice::Unhealthy(live, failure) => {
                 tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not healthy any more");
-                self.record(DORC, "health", None, Some(*live), &failure.reason).await;
+                self.record(DORC, "health", None, Some(*live), Err(&failure.reason)).await;
             }
             Notice::Healthy(live, answer) => {
                 tracing::info!(%app, release = %live.release, colour = %live.colour, answer, "healthy again");
-                self.record(DORC, "health", None, Some(*live), "healthy again").await;
+                self.record(DORC, "health", None, Some(*live), Ok("healthy again")).await;
             }
             Notice::Ready(live, _) => self.pardon(live.release),
             _ => {}
@@ -137,7 +138,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         what: &str,
         from: Option<Live>,
         to: Option<Live>,
-        result: &str,
+        result: Result<&str, &str>,
     ) {
         let name = |live: Live| format!("{} {}", live.colour, live.release);
         let release = to.and_then(|live| self.state.catalogue.get(live.release));
@@ -148,8 +149,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             from: from.map(name),
             to: to.map(name),
             label: release.and_then(|release| release.label.as_ref()).map(ToString::to_string),
-            result: result.to_owned(),
+            result: result.unwrap_or_else(|why| why).to_owned(),
+            failed: result.is_err(),
         };
+        (self.told)(&self.app.name, &entry);
         let history = self.state_dir.history();
         if let Err(error) = blocking(move || history.append(&entry)).await {
             tracing::error!(app = %self.app.name, %error, "the history could not be written");
@@ -167,7 +170,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             Outcome::NotHealthy { failure, .. } => Some(failure.reason.clone()),
         };
         if let Some(why) = refused {
-            self.record(&waiter.who, waiter.what, self.deployment.active(), None, &why).await;
+            self.record(&waiter.who, waiter.what, self.deployment.active(), None, Err(&why)).await;
         }
         if let Some(reply) = waiter.reply {
             self.reply(reply, outcome);

@@ -5,13 +5,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much of the end of a history is read, in bytes.
 const TAIL: u64 = 1 << 20;
 
 /// One thing that happened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// When, in RFC 3339.
     pub when: String,
@@ -30,6 +31,9 @@ pub struct Entry {
     pub label: Option<String>,
     /// How it ended: `done`, or why not.
     pub result: String,
+    /// Whether it did not end well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// The history of one app.

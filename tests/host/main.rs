@@ -25,6 +25,7 @@ mod kernel_programs;
 mod killed;
 mod load;
 mod lost;
+mod measured;
 mod moved;
 mod pause;
 mod programs;

@@ -31,6 +31,8 @@ fn a_deployer_deploys_his_app_and_no_more() {
     for command in ["dorc status web", "dorc releases web", "dorc history web"] {
         host.run_as("ci", command).exits_with(0);
     }
+    let measured = host.run_as("ci", "dorc metrics").stdout_text();
+    assert!(measured.contains("app=\"web\"") && !measured.contains("calm"), "{measured}");
     let status = host.run_as("ci", "dorc status --json");
     let names: Vec<_> =
         status.json()["apps"].as_array().expect("a list").iter().map(|app| app["app"].clone()).collect();

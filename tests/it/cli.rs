@@ -3,6 +3,7 @@
 mod changes;
 mod hosts;
 mod looks;
+mod measured;
 mod upload;
 
 use std::fs::{self, Permissions};

@@ -187,6 +187,7 @@ async fn start(
         state_dir,
         state,
         taken_ports: (20_000..30_000).filter(|port| !ports.contains(port)).collect(),
+        told: Arc::new(|_, _| {}),
     };
     Handle::start(parts).await.unwrap()
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How a demo went.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Demo {
     /// Whether all of it happened as promised, and no request failed.
     pub ok: bool,
@@ -21,7 +22,7 @@ pub struct Demo {
 }
 
 /// What became of the requests of a demo.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Requests {
     /// Those that ended, well or not.
     pub sent: u64,
@@ -40,7 +41,7 @@ pub struct Requests {
 }
 
 /// One command of a demo.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Step {
     /// The command as it is typed.
     pub command: String,

@@ -31,7 +31,7 @@ pub(super) async fn pass<A: Apps>(
             caller.may(need, app, &deployers)
         }
         // Of all apps everybody sees his own.
-        None => caller.may_all() || matches!(segments.as_slice(), ["v1", "apps" | "changes"]),
+        None => caller.may_all() || matches!(segments.as_slice(), ["v1", "apps" | "changes" | "metrics"]),
     };
     if may {
         route(request, apps, caller).await
@@ -60,7 +60,7 @@ async fn refuse<A: Apps>(
         let history = apps.history(&app);
         let when = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let (who, what) = (caller.name.clone(), "refused".to_owned());
-        let entry = Entry { when, who, what, from: None, to: None, label: None, result: asked };
+        let entry = Entry { when, who, what, from: None, to: None, label: None, result: asked, failed: true };
         let written = tokio::task::spawn_blocking(move || history.append(&entry)).await;
         if let Ok(Err(error)) = written {
             tracing::error!(%app, %error, "the history could not be written");
