@@ -1,10 +1,10 @@
 //! What survives a restart: a versioned type of its own, written atomically and checked when read.
 //!
-//! Each app has a folder: `state.json`, `state.json.previous`, `history.jsonl`, and `environments/`.
+//! Each app has a folder: `state.json`, `state.json.previous`, `history.jsonl`, `environments/` and `credentials/`.
 
-mod environments;
 mod history;
 mod record;
+mod secrets;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -19,8 +19,8 @@ use crate::model::colour::ByColour;
 use crate::model::deployment::Saved;
 use crate::model::release::{Catalogue, Digest, Recipe};
 
-pub use environments::Environments;
 pub use history::{Entry, History};
+pub use secrets::{Content, Secrets};
 
 /// The version of what is written. A reader refuses a newer one, so that nothing is misread.
 const VERSION: u32 = 1;
@@ -112,8 +112,8 @@ impl StateDir {
 
     /// The environment files of the app's releases.
     #[must_use]
-    pub fn environments(&self) -> Environments {
-        Environments::new(self.dir.join("environments"))
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new(&self.dir)
     }
 
     fn current(&self) -> PathBuf {
@@ -198,8 +198,8 @@ impl StateDir {
     /// # Errors
     /// A file could not be deleted.
     pub fn delete(&self) -> io::Result<()> {
-        // A release that comes back with a new app file gets the environment that this one names.
-        self.environments().retain(&[])?;
+        // A release that comes back with a new app file gets the secrets that this one names.
+        self.secrets().retain(&[])?;
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -250,11 +250,17 @@ fn read_file(path: &Path) -> Result<AppState, ReadError> {
     state.try_into().map_err(broken)
 }
 
-/// The digest of a recipe and of the content of its environment file.
+/// The digest of a recipe and of the secrets that belong to it.
 #[must_use]
-pub fn recipe_digest(recipe: &Recipe, env_file: &[u8]) -> Digest {
+pub fn recipe_digest(recipe: &Recipe, secrets: &Content) -> Digest {
     let record = serde_json::to_vec(&record::Recipe::from(recipe)).unwrap_or_default();
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&(record.len() as u64).to_le_bytes()).update(&record).update(env_file);
+    hasher.update(&(record.len() as u64).to_le_bytes()).update(&record);
+    hasher.update(secrets.env_file.as_deref().unwrap_or_default());
+    for (name, content) in &secrets.credentials {
+        for part in [name.as_bytes(), content] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
     Digest(*hasher.finalize().as_bytes())
 }

@@ -50,6 +50,7 @@ pub(super) fn service() -> ServiceConfig {
         ports: None,
         env: BTreeMap::new(),
         env_file: None,
+        credentials: BTreeMap::new(),
         user: None,
         working_dir: None,
         memory_max: None,

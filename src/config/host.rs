@@ -44,6 +44,7 @@ pub fn host_problems(app: &App, host: &Host<'_>) -> Vec<Problem> {
         problems.extend(outside_binary(path));
     }
     problems.extend(app.service.env_file.as_deref().and_then(env_file));
+    problems.extend(app.service.credentials.iter().filter_map(|(name, it)| credential(name, &it.path)));
     problems.extend(people(app, host));
     problems.extend(state_directory(app, host));
     problems.extend(app.listen.iter().filter_map(|address| listen(*address, host)));
@@ -75,6 +76,17 @@ fn outside_binary(path: &Path) -> Option<Problem> {
     let found = fs::metadata(path).ok()?;
     let message = format!("{} is not a file", path.display());
     (!found.is_file()).then(|| Problem::of_key("release_bin", Wrong::new(message, "name the program itself")))
+}
+
+fn credential(name: &str, path: &Path) -> Option<Problem> {
+    let shown = path.display();
+    let message = match fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(found) if found.is_file() => return None,
+        Ok(_) => format!("{shown} is not a file"),
+        Err(why) => format!("{shown} can't be read: {why}"),
+    };
+    let mend = "name a file with the secret, or leave the credential out";
+    Some(Problem::of_key(&format!("service.credentials.{name}"), Wrong::new(message, mend)))
 }
 
 fn env_file(path: &Path) -> Option<Problem> {

@@ -29,6 +29,7 @@ pub static FORMAT: Format = Format(&[
             "reload",
             "env",
             "env_file",
+            "credentials",
             "user",
             "working_dir",
             "memory_max",

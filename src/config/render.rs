@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::defaults;
 use crate::model::app::{
-    App, Check, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig, SwitchConfig,
+    App, Check, Credential, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig,
+    SwitchConfig,
 };
 use crate::model::colour::{ByColour, Colour};
 use crate::model::hooks::{Hook, Hooks};
@@ -66,6 +67,9 @@ fn service(page: &mut Page, service: &ServiceConfig, default: &ServiceConfig) {
     page.either("env", env, "{ RUST_LOG = \"info\" }", "");
     let env_file = service.env_file.as_ref().map(|path| quoted(&path.to_string_lossy()));
     page.either("env_file", env_file, "\"/etc/dorc/web.env\"", "secrets, readable to root only");
+    let credentials: Vec<String> = service.credentials.iter().map(credential).collect();
+    let credentials = Some(format!("{{ {} }}", credentials.join(", "))).filter(|_| !credentials.is_empty());
+    page.either("credentials", credentials, "{ db = \"/etc/dorc/db\" }", "files in $CREDENTIALS_DIRECTORY");
     let user = service.user.as_deref().map(quoted);
     page.either("user", user, "\"www-data\"", "else a dynamic user of the app's own");
     let working_dir = service.working_dir.as_ref().and_then(working_dir);
@@ -80,6 +84,12 @@ fn service(page: &mut Page, service: &ServiceConfig, default: &ServiceConfig) {
     page.either("sandbox", sandbox, "\"strict\"", "strict or off");
     let notify = differs(&service.notify, &default.notify, bool::to_string);
     page.either("notify", notify, "true", "the program tells systemd itself when it is ready");
+}
+
+fn credential((name, credential): (&String, &Credential)) -> String {
+    let path = quoted(&credential.path.to_string_lossy());
+    let path = if credential.encrypted { format!("{{ encrypted = {path} }}") } else { path };
+    format!("{} = {path}", quoted(name))
 }
 
 fn health(page: &mut Page, health: &HealthConfig, default: &HealthConfig) {

@@ -1,6 +1,7 @@
 //! From an upload, or a changed configuration, to a release that is offered to the model.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use super::receive::{Then, Waiting};
 use super::task::{Engine, policy};
 use super::tell::DORC;
 use super::{blocking, recipe};
-use crate::model::app::{App, Service};
+use crate::model::app::{App, Service, ServiceConfig};
 use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
 use crate::model::health::Failure;
 use crate::model::release::{Digest, Label, Recipe, Release, ReleaseId, Verdict};
@@ -18,7 +19,10 @@ use crate::releases::store::{Store, Taken};
 use crate::releases::upload;
 use crate::routing::Route;
 use crate::services::Services;
-use crate::state::{self, Environments};
+use crate::state::{self, Content};
+
+/// How large the credentials of a service may be together, in bytes: more systemd does not take.
+const MOST_CREDENTIALS: usize = 1 << 20;
 
 /// How long the intake may take to say what it knows.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -133,7 +137,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// Makes a release of a taken upload, unless it is one already.
     pub(super) async fn store_taken(&mut self, taken: Taken, origin: Origin) {
         let recipe = recipe::of(&self.app, self.ports);
-        let Configuration { digest: config, env_file } = match configuration(&recipe).await {
+        let Configuration { digest: config, secrets: content } = match configuration(&recipe).await {
             Ok(configuration) => configuration,
             Err(failure) => {
                 discard(taken);
@@ -167,10 +171,10 @@ impl<R: Route, S: Services> Engine<R, S> {
             label: origin.label(),
             verdict: Verdict::Untried,
         };
-        let (store, environments) = (self.store.clone(), self.state_dir.environments());
+        let (store, secrets) = (self.store.clone(), self.state_dir.secrets());
         self.storing = Some(tokio::spawn(async move {
             let published = blocking(move || {
-                keep(&environments, id, env_file)?;
+                secrets.keep(id, &content)?;
                 store.publish(taken, id)
             })
             .await;
@@ -283,7 +287,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         configuration: Configuration,
         who: &str,
     ) -> Result<String, String> {
-        let Configuration { digest: config, env_file } = configuration;
+        let Configuration { digest: config, secrets: content } = configuration;
         let Some(newest) = self.state.catalogue.newest().cloned() else {
             return Ok("taken; there is no release yet".into());
         };
@@ -292,9 +296,9 @@ impl<R: Route, S: Services> Engine<R, S> {
         }
         let id = self.state.catalogue.take_id(&whole_digest(newest.artifact, config));
         let store = self.store.clone();
-        let (of, environments) = (newest.id, self.state_dir.environments());
+        let (of, secrets) = (newest.id, self.state_dir.secrets());
         let published = blocking(move || {
-            keep(&environments, id, env_file)?;
+            secrets.keep(id, &content)?;
             store.publish_copy_of(of, id)
         });
         published.await.map_err(|error| error.to_string())?;
@@ -337,29 +341,34 @@ pub(super) fn discard(taken: Taken) {
 /// What a release runs with, as it is now.
 pub(super) struct Configuration {
     pub(super) digest: Digest,
-    /// The content of the environment file, if the recipe names one.
-    pub(super) env_file: Option<Vec<u8>>,
+    pub(super) secrets: Content,
 }
 
-/// Reads what belongs to a recipe. The file is read once: its digest and what is kept of it are of the same bytes.
+/// Reads what belongs to a recipe. Each file is read once: its digest and what is kept of it are of the same bytes.
 pub(super) async fn configuration(recipe: &Recipe) -> Result<Configuration, Failure> {
-    let env_file = match recipe.service.env_file.clone() {
-        Some(path) => Some(
-            blocking({
-                let path = path.clone();
-                move || std::fs::read(path)
-            })
-            .await
-            .map_err(|error| Failure::because(format!("[service] env_file: {}: {error}", path.display())))?,
-        ),
-        None => None,
-    };
-    let digest = state::recipe_digest(recipe, env_file.as_deref().unwrap_or_default());
-    Ok(Configuration { digest, env_file })
+    let service = recipe.service.clone();
+    // Nothing goes wrong there that is not a failure of a file.
+    let read = blocking(move || Ok(read_secrets(&service)))
+        .await
+        .map_err(|error| Failure::because(error.to_string()));
+    let secrets = read??;
+    Ok(Configuration { digest: state::recipe_digest(recipe, &secrets), secrets })
 }
 
-fn keep(environments: &Environments, id: ReleaseId, env_file: Option<Vec<u8>>) -> io::Result<()> {
-    env_file.map_or(Ok(()), |content| environments.keep(id, &content))
+fn read_secrets(service: &ServiceConfig) -> Result<Content, Failure> {
+    let read = |key: &str, path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Failure::because(format!("[service] {key}: {}: {error}", path.display())))
+    };
+    let env_file = service.env_file.as_deref().map(|path| read("env_file", path)).transpose()?;
+    let mut credentials = BTreeMap::new();
+    for (name, credential) in &service.credentials {
+        credentials.insert(name.clone(), read(&format!("credentials.{name}"), &credential.path)?);
+    }
+    if credentials.values().map(Vec::len).sum::<usize>() > MOST_CREDENTIALS {
+        return Err(Failure::because("[service] credentials: they have more than 1 MiB together"));
+    }
+    Ok(Content { env_file, credentials })
 }
 
 /// What names a release: its files and what it runs with.

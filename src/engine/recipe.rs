@@ -38,14 +38,17 @@ pub(super) fn of(app: &App, ports: ByColour<u16>) -> Recipe {
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
-    /// The service that runs a release, with the environment file that the release was made with.
+    /// The service that runs a release, with the secrets that the release was made with.
     pub(super) fn service(&self, release: &Release, live: Live) -> Service {
         let mut service = service(&self.app, release, live, self.store.path(release.id));
-        let kept = self.state_dir.environments().path(release.id);
+        let secrets = self.state_dir.secrets();
+        let kept = secrets.env_file(release.id);
         // Of a release that is older than this dorc none was kept.
         if service.env_file.is_some() && kept.exists() {
             service.env_file = Some(kept);
         }
+        let dir = secrets.credentials(release.id);
+        service.credentials.iter_mut().for_each(|(name, credential)| credential.path = dir.join(name));
         service
     }
 
@@ -80,6 +83,7 @@ pub(super) fn service(app: &App, release: &Release, live: Live, dir: PathBuf) ->
         stop: config.stop.as_ref().map(|stop| words(&stop[live.colour])),
         env: env(recipe, live.colour),
         env_file: config.env_file.clone(),
+        credentials: config.credentials.clone(),
         user: config.user.clone(),
         working_dir: config
             .working_dir

@@ -61,10 +61,10 @@ impl<R: Route, S: Services> Engine<R, S> {
     /// Forgets releases whose files are gone, and makes those known that only the store has.
     async fn agree_with_store(&mut self) {
         let store = self.store.clone();
-        let environments = self.state_dir.environments();
+        let secrets = self.state_dir.secrets();
         let listed = blocking(move || {
             let there = store.list()?;
-            environments.retain(&there)?;
+            secrets.retain(&there)?;
             Ok(there)
         });
         let there = match listed.await {

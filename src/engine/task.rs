@@ -362,7 +362,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             dir.write(&state)?;
             // Nothing depends on it: what stays is deleted at the next start.
             for release in superfluous {
-                if let Err(error) = store.delete(release).and_then(|()| dir.environments().forget(release)) {
+                if let Err(error) = store.delete(release).and_then(|()| dir.secrets().forget(release)) {
                     tracing::warn!(%app, %release, %error, "could not be deleted");
                 }
             }

@@ -132,6 +132,15 @@ pub enum PlaneChoice {
     Http,
 }
 
+/// A secret in a file that only root needs to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it was encrypted with `systemd-creds encrypt`.
+    pub encrypted: bool,
+}
+
 /// How a service is run. All of it is part of a release's configuration digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConfig {
@@ -147,6 +156,8 @@ pub struct ServiceConfig {
     pub env: BTreeMap<String, String>,
     /// A file of environment variables that only root needs to read.
     pub env_file: Option<PathBuf>,
+    /// Secrets that the program finds as files of these names.
+    pub credentials: BTreeMap<String, Credential>,
     /// The user to run as; `None`: a dynamic user of the app's own.
     pub user: Option<String>,
     /// Where the services run; `None`: in the release itself. Each release is copied there.
@@ -271,6 +282,8 @@ pub struct Service {
     pub env: BTreeMap<String, String>,
     /// A further file of environment variables.
     pub env_file: Option<PathBuf>,
+    /// Secrets that it finds as files of these names in `$CREDENTIALS_DIRECTORY`; all are in one folder.
+    pub credentials: BTreeMap<String, Credential>,
     /// The user; `None`: dynamic.
     pub user: Option<String>,
     /// Where it runs.

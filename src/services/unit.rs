@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::app::{AppName, Sandbox, Service, ServiceId};
+use crate::model::app::{AppName, Credential, Sandbox, Service, ServiceId};
 use crate::model::hooks::Hook;
 use crate::model::release::ReleaseId;
 
@@ -221,6 +221,10 @@ fn surroundings(
         push(&mut text, "EnvironmentFile", &escape::glob_free("the environment file", file)?);
     }
     push(&mut text, "EnvironmentFile", &escape::glob_free("dorc's folder", env_file)?);
+    for (name, Credential { path, encrypted }) in &service.credentials {
+        let key = if *encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+        push(&mut text, key, &escape::credential(name, path)?);
+    }
     text += "LimitNOFILE=65536:524288\n";
     if let Some(limit) = &service.memory_max {
         push(&mut text, "MemoryMax", memory(limit)?);

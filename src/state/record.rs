@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use crate::model::app::{Check, Sandbox, ServiceConfig};
+use crate::model::app::{self, Check, Sandbox, ServiceConfig};
 use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Live, Saved};
 use crate::model::health::Failure;
@@ -106,6 +106,15 @@ pub(super) struct Recipe {
     /// Left out where there are none, as it was before there could be some: it is a part of what digests are made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hooks: Option<Hooks>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    credentials: BTreeMap<String, Credential>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Credential {
+    path: PathBuf,
+    encrypted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -315,6 +324,13 @@ impl From<&release::Recipe> for Recipe {
                 Check::Command(words) => Probe::Command(words),
             },
             hooks: (!recipe.hooks.commands.is_empty()).then(|| Hooks::from(&recipe.hooks)),
+            credentials: service
+                .credentials
+                .iter()
+                .map(|(name, app::Credential { path, encrypted })| {
+                    (name.clone(), Credential { path: path.clone(), encrypted: *encrypted })
+                })
+                .collect(),
         }
     }
 }
@@ -349,6 +365,11 @@ impl From<Recipe> for release::Recipe {
             ports: record.ports.map(ByColour::from),
             env: record.env,
             env_file: record.env_file,
+            credentials: record
+                .credentials
+                .into_iter()
+                .map(|(name, Credential { path, encrypted })| (name, app::Credential { path, encrypted }))
+                .collect(),
             user: record.user,
             working_dir: record.working_dir.map(ByColour::from),
             memory_max: record.memory_max,

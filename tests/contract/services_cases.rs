@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dorc::model::app::{AppName, Sandbox, Service, ServiceId};
+use dorc::model::app::{AppName, Credential, Sandbox, Service, ServiceId};
 use dorc::model::colour::Colour;
 use dorc::model::hooks::Hook;
 use dorc::model::release::{Digest, ReleaseId};
@@ -32,7 +32,7 @@ macro_rules! services_contract {
             tells_a_clean_exit_too, starting_again_replaces, stop_ends_all_of_it, a_told_end_is_not_an_exit,
             stop_and_remove_of_nothing, remove_forgets_it, reload_runs_the_command, reload_sends_sighup_where_handled,
             reload_refuses_where_sighup_would_kill, arguments_arrive_as_they_are, the_environment_arrives_as_it_is,
-            the_environment_file_is_read, last_lines_are_of_the_last_start, finds_listening_ports,
+            the_environment_file_is_read, credentials_are_files_of_their_names, last_lines_are_of_the_last_start, finds_listening_ports,
             notify_waits_until_it_is_ready, notify_that_never_gets_ready_fails,
             a_hook_runs_beside_the_service_and_tells_its_end, a_hook_that_takes_too_long_is_ended
         );
@@ -81,6 +81,7 @@ impl Fixture {
             stop: None,
             env: [("PORT".to_owned(), "8081".to_owned())].into(),
             env_file: None,
+            credentials: Default::default(),
             user: None,
             memory_max: None,
             sandbox: Sandbox::Strict,
@@ -375,6 +376,18 @@ pub async fn the_environment_file_is_read<S: Services>(services: &S, root: &Path
     service.env.insert("BOTH".into(), "app file".into());
     services.start(&service).await.unwrap();
     says(services, &service.id, "of the file, app file, 8081").await;
+    services.remove(&service.id).await.unwrap();
+}
+
+pub async fn credentials_are_files_of_their_names<S: Services>(services: &S, root: &Path) {
+    let fixture = Fixture::new("case-credentials", root);
+    let mut service = fixture.shell(1, "cat \"$CREDENTIALS_DIRECTORY/db\"; exec sleep 1000");
+    let dir = root.join("case-credentials.secrets");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("db"), "a secret\n").unwrap();
+    service.credentials = [("db".into(), Credential { path: dir.join("db"), encrypted: false })].into();
+    services.start(&service).await.unwrap();
+    says(services, &service.id, "a secret").await;
     services.remove(&service.id).await.unwrap();
 }
 

@@ -9,6 +9,7 @@ mod bake;
 mod broken;
 mod canary;
 mod contract;
+mod credentials;
 mod drain;
 mod environment;
 mod files;

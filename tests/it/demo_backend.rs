@@ -34,6 +34,7 @@ fn backend(dir: &Path, behaviour: &str) -> (Service, SocketAddr) {
         stop: None,
         env: [].into(),
         env_file: None,
+        credentials: Default::default(),
         user: None,
         working_dir: dir.to_owned(),
         memory_max: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use dorc::model::app::{AppName, Sandbox, Service, ServiceId};
+use dorc::model::app::{AppName, Credential, Sandbox, Service, ServiceId};
 use dorc::model::colour::Colour;
 use dorc::model::release::{Digest, ReleaseId};
 use dorc::services::embedded::Embedded;
@@ -44,6 +44,7 @@ fn program(dir: &Path, content: &[u8], mode: u32) -> Service {
         stop: None,
         env: [("PORT".to_owned(), "8081".to_owned())].into(),
         env_file: None,
+        credentials: Default::default(),
         user: None,
         working_dir: dir.to_owned(),
         memory_max: None,
@@ -302,4 +303,14 @@ async fn a_stop_does_not_wait_for_a_start_that_is_not_ready() {
     stopped.unwrap();
     assert!(matches!(started, Err(ServiceError::Failed(_))), "{started:?}");
     assert!(!services.log_file(&service.id).with_extension("notify").exists());
+}
+
+#[tokio::test]
+async fn what_only_systemd_can_open_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut service = script(root.path(), "exec sleep 1000");
+    let sealed = Credential { path: root.path().join("tls.key"), encrypted: true };
+    service.credentials = [("tls.key".to_owned(), sealed)].into();
+    let refused = supervisor(root.path()).start(&service).await.unwrap_err().to_string();
+    assert!(refused.contains("tls.key is encrypted, which only systemd can open"), "{refused}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dorc::model::app::{AppName, Check, Sandbox, ServiceConfig};
+use dorc::model::app::{AppName, Check, Credential, Sandbox, ServiceConfig};
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::deployment::{Live, Saved};
 use dorc::model::health::Failure;
@@ -64,12 +64,15 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     ];
     let commands = (words(), option::of(words()), option::of(words()), option::of(both(any::<u16>())));
     let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3);
-    let places = (env, option::of(path()), option::of(any::<String>()), option::of(both(path())));
+    let credential = (path(), any::<bool>()).prop_map(|(path, encrypted)| Credential { path, encrypted });
+    let credentials = proptest::collection::btree_map(any::<String>(), credential, 0..3);
+    let places =
+        (env, option::of(path()), credentials, option::of(any::<String>()), option::of(both(path())));
     let rest = (option::of(any::<String>()), any::<bool>(), any::<bool>(), path(), check, hooks());
     (commands, places, rest).prop_map(
         |(
             (start, reload, stop, ports),
-            (env, env_file, user, working_dir),
+            (env, env_file, credentials, user, working_dir),
             (memory_max, strict, notify, bin, check, hooks),
         )| {
             let sandbox = if strict { Sandbox::Strict } else { Sandbox::Off };
@@ -80,6 +83,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
                 ports,
                 env,
                 env_file,
+                credentials,
                 user,
                 working_dir,
                 memory_max,

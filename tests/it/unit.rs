@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use dorc::model::app::{AppName, Sandbox, Service, ServiceId};
+use dorc::model::app::{AppName, Credential, Sandbox, Service, ServiceId};
 use dorc::model::colour::Colour;
 use dorc::model::release::{Digest, ReleaseId};
 use dorc::services::unit::{Places, dynamic_user, environment, release_in, render};
@@ -24,6 +24,7 @@ fn service() -> Service {
         stop: None,
         env: BTreeMap::from([("PORT".into(), "8081".into())]),
         env_file: None,
+        credentials: Default::default(),
         user: None,
         working_dir: dir.into(),
         memory_max: None,
@@ -100,7 +101,7 @@ fn hostile() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_hostile_text_changes_its_own_directive_only(text in hostile(), place in 0_usize..8) {
+    fn a_hostile_text_changes_its_own_directive_only(text in hostile(), place in 0_usize..10) {
         let mut harmless = service();
         let mut service = service();
         for (service, text) in [(&mut harmless, "x"), (&mut service, text.as_str())] {
@@ -112,6 +113,8 @@ proptest! {
                 4 => service.env_file = Some(format!("/{text}").into()),
                 5 => service.user = Some(text.into()),
                 6 => service.memory_max = Some(if text == "x" { "1M".into() } else { text.into() }),
+                7 => service.credentials = [(text.into(), credential("/etc/secret"))].into(),
+                8 => service.credentials = [("db".into(), credential(&format!("/{text}")))].into(),
                 _ => service.stop = Some(vec![text.into(), text.into()]),
             }
         }
@@ -121,7 +124,7 @@ proptest! {
             for (expected, got) in expected.iter().zip(&got) {
                 prop_assert_eq!(&expected.0, &got.0);
                 let own = ["ExecStart", "ExecReload", "ExecStop", "WorkingDirectory", "BindPaths", "ReadWritePaths",
-                    "EnvironmentFile", "User", "MemoryMax"];
+                    "EnvironmentFile", "User", "MemoryMax", "LoadCredential"];
                 prop_assert!(expected.1 == got.1 || own.contains(&expected.0.as_str()));
             }
             prop_assert_eq!(words(&value(&unit, "ExecStart")), service.start);
@@ -163,6 +166,20 @@ proptest! {
     }
 }
 
+fn credential(path: &str) -> Credential {
+    Credential { path: path.into(), encrypted: false }
+}
+
+#[test]
+fn credentials_are_loaded_each_in_its_way() {
+    let mut service = service();
+    let sealed = Credential { encrypted: true, ..credential("/etc/100% sealed") };
+    service.credentials = [("db".to_owned(), credential("/etc/a:b")), ("tls.key".to_owned(), sealed)].into();
+    let unit = rendered(&service);
+    assert_eq!(value(&unit, "LoadCredential"), "db:/etc/a:b");
+    assert_eq!(value(&unit, "LoadCredentialEncrypted"), "tls.key:/etc/100%% sealed");
+}
+
 #[test]
 fn what_can_not_be_written_is_refused_with_a_sentence() {
     let refusal = |change: &dyn Fn(&mut Service)| {
@@ -179,6 +196,10 @@ fn what_can_not_be_written_is_refused_with_a_sentence() {
     assert!(refusal(&|s| s.start.push("a\nb".into())).contains("control character"));
     assert!(refusal(&|s| s.working_dir = "/srv/a\\".into()).contains("join the next line"));
     assert!(refusal(&|s| s.env_file = Some("/etc/*.env".into())).contains("pattern"));
+    for name in ["", "../x", ".x", "a b", "a:b", "a\nb"] {
+        let refused = refusal(&|s| s.credentials = [(name.into(), credential("/etc/x"))].into());
+        assert!(refused.contains("a credential can't be"), "{name:?}: {refused}");
+    }
     assert!(refusal(&|s| s.user = Some("a b".into())).contains("letters, digits"));
     assert!(refusal(&|s| s.memory_max = Some("lots".into())).contains("512M"));
     assert!(refusal(&|s| s.start.clear()).contains("needs a program"));

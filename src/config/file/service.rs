@@ -9,11 +9,14 @@ use crate::config::problem::Wrong;
 use crate::config::section::Section;
 use crate::config::values::{self, shown};
 use crate::config::{commands, defaults, paths};
-use crate::model::app::{Sandbox, ServiceConfig};
+use crate::model::app::{Credential, Sandbox, ServiceConfig};
 use crate::model::colour::{ByColour, Colour};
 
 /// The longest value of an environment variable: the kernel passes no longer one to a program.
 const MAX_VALUE: usize = 100_000;
+
+/// The longest name of a credential.
+const MAX_NAME: usize = 100;
 
 /// Reads the section.
 pub(super) fn read(section: &Section<'_, '_>) -> ServiceConfig {
@@ -34,6 +37,7 @@ pub(super) fn read(section: &Section<'_, '_>) -> ServiceConfig {
         ports: ports(&section.section("ports")),
         env: env(&section.section("env")),
         env_file: section.get("env_file", |value| paths::absolute(value, base)),
+        credentials: credentials(&section.section("credentials")),
         user,
         working_dir: section.get("working_dir", |value| working_dir(value, base)).flatten(),
         memory_max: section.get("memory_max", values::memory_max),
@@ -105,6 +109,46 @@ fn variable(name: &str, value: &DeValue<'_>) -> Result<String, Wrong> {
         ));
     }
     Ok(text)
+}
+
+/// Each a file by its name, or one that was encrypted.
+fn credentials(section: &Section<'_, '_>) -> BTreeMap<String, Credential> {
+    let base = section.document().base();
+    let mut credentials = BTreeMap::new();
+    for (name, span, value) in section.entries() {
+        match credential(&name, value, base) {
+            Ok(credential) => {
+                credentials.insert(name, credential);
+            }
+            Err(wrong) => {
+                let shown: String = name.chars().flat_map(char::escape_debug).take(60).collect();
+                section.document().report(&section.key(&shown), Some(span), wrong);
+            }
+        }
+    }
+    credentials
+}
+
+fn credential(name: &str, value: &DeValue<'_>, base: Option<&Path>) -> Result<Credential, Wrong> {
+    let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.starts_with('.') || name.is_empty() || name.len() > MAX_NAME || !name.chars().all(right) {
+        return Err(Wrong::new(
+            format!("{} is not the name of a credential", shown(name)),
+            format!(
+                "a name has up to {MAX_NAME} letters, digits, '-', '_' and '.', and does not start with a dot"
+            ),
+        ));
+    }
+    let DeValue::Table(table) = value else {
+        return Ok(Credential { path: paths::absolute(value, base)?, encrypted: false });
+    };
+    match (table.len(), table.get("encrypted")) {
+        (1, Some(path)) => Ok(Credential { path: paths::absolute(path.get_ref(), base)?, encrypted: true }),
+        _ => Err(Wrong::new(
+            "it has other keys than encrypted",
+            "write a path, or { encrypted = \"/etc/credstore.encrypted/name\" }",
+        )),
+    }
 }
 
 /// Where each colour runs: `{colour}` filled in, or else a folder of its own below.

@@ -103,6 +103,13 @@ fn environment(service: &Service, state: &Path) -> Result<Vec<String>, ServiceEr
             .map_err(|error| failure(format!("its env_file {} can't be read: {error}", path.display())))?;
         all.extend(text.lines().filter_map(variable));
     }
+    if let Some((name, _)) = service.credentials.iter().find(|(_, credential)| credential.encrypted) {
+        return Err(failure(format!("its credential {name} is encrypted, which only systemd can open")));
+    }
+    if let Some(dir) = service.credentials.values().find_map(|credential| credential.path.parent()?.to_str())
+    {
+        all.insert("CREDENTIALS_DIRECTORY".to_owned(), dir.to_owned());
+    }
     // What the app file and dorc say themselves comes last, `PORT` above all.
     all.extend(service.env.clone());
     Ok(all.into_iter().map(|(name, value)| format!("{name}={value}")).collect())

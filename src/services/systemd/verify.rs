@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zbus::{OwnedVariant, Variant};
 
-use crate::model::app::{Sandbox, Service};
+use crate::model::app::{Credential, Sandbox, Service};
 use crate::model::hooks::Hook;
 use crate::services::ServiceError;
 use crate::services::unit::{Places, hook_unit_name, unit_name, user_of};
@@ -64,6 +64,7 @@ pub(super) async fn verify(bus: &Bus, meant: &Meant<'_>) -> Result<(), ServiceEr
     let mut wrong = Vec::new();
     bus.read(name, &[bus::SERVICE], |properties| {
         start_command(service, properties, &mut wrong);
+        credentials(service, properties, &mut wrong);
         // A drop-in is the user's word, and may change all but what is run.
         if drop_ins.is_empty() {
             setting(meant, properties, &mut wrong);
@@ -93,6 +94,20 @@ fn start_command(service: &Service, properties: &HashMap<String, OwnedVariant>, 
     if !taken {
         let found: Vec<&[String]> = commands.iter().map(|command| command.1.as_slice()).collect();
         wrong.push(format!("it would run {found:?} instead of {meant:?}"));
+    }
+}
+
+/// Drop-ins may add some.
+fn credentials(service: &Service, properties: &HashMap<String, OwnedVariant>, wrong: &mut Vec<String>) {
+    for (name, Credential { path, encrypted }) in &service.credentials {
+        let key = if *encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+        let loaded: Vec<(String, String)> = properties
+            .get(key)
+            .and_then(|value| Vec::try_from(value.try_clone().ok()?).ok())
+            .unwrap_or_default();
+        if !loaded.iter().any(|(id, from)| id == name && Path::new(from) == path) {
+            wrong.push(format!("{key} has no {name}"));
+        }
     }
 }
 

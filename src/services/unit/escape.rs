@@ -184,6 +184,16 @@ pub(super) fn user_name(name: &str) -> Result<&str, UnitError> {
     Ok(name)
 }
 
+/// A credential: its name, and the file that it is in.
+pub(super) fn credential(name: &str, file: &Path) -> Result<String, UnitError> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.chars().all(valid) {
+        let wanted = "its name has only letters, digits, '_', '-' and '.', and does not start with a dot";
+        return Err(UnitError::malformed("a credential", name, wanted));
+    }
+    Ok(format!("{name}:{}", path("a credential", file)?))
+}
+
 /// An amount of memory.
 pub(super) fn memory(limit: &str) -> Result<&str, UnitError> {
     let digits = limit.strip_suffix(['K', 'M', 'G', 'T', '%']).unwrap_or(limit);

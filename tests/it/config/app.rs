@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dorc::config::{self, Severity};
 use dorc::model::app::{
-    App, AppName, Check, HealthConfig, PlaneChoice, Promote, ReleaseBin, ReleaseConfig, Sandbox,
+    App, AppName, Check, Credential, HealthConfig, PlaneChoice, Promote, ReleaseBin, ReleaseConfig, Sandbox,
     ServiceConfig, SwitchConfig,
 };
 use dorc::model::colour::{ByColour, Colour};
@@ -83,6 +83,9 @@ fn every_key_arrives() {
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
             env_file: Some("/etc/dorc/web.env".into()),
+            credentials: [("db-password", "/etc/dorc/db", false), ("tls.key", "/etc/credstore/tls", true)]
+                .map(|(name, path, encrypted)| (name.to_owned(), Credential { path: path.into(), encrypted }))
+                .into(),
             user: Some("www-data".to_owned()),
             working_dir: dirs("/srv/www/blue-web", "/srv/www/green-web"),
             memory_max: Some("512M".to_owned()),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dorc::config;
 use dorc::model::app::{
-    App, AppName, Check, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig, SwitchConfig,
+    App, AppName, Check, Credential, HealthConfig, PlaneChoice, Promote, ReleaseBin, Sandbox, ServiceConfig,
+    SwitchConfig,
 };
 use dorc::model::colour::ByColour;
 use dorc::model::hooks::{Hook, Hooks};
@@ -62,13 +63,19 @@ fn service() -> impl Strategy<Value = ServiceConfig> {
         env.remove("PORT");
         env
     });
+    let credential = (path(), any::<bool>()).prop_map(|(path, encrypted)| Credential { path, encrypted });
+    let credentials = btree_map("[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,8}", credential, 0..3);
     (
-        (command(), option::of(command()), ports, env, option::of(path())),
+        (command(), option::of(command()), ports, env, option::of(path()), credentials),
         (option::of("[a-z_][a-z0-9_-]{0,8}"), option::of(working_dir)),
         (option::of(prop_oneof![Just("512M".to_owned()), Just("50%".to_owned())]), sandbox, any::<bool>()),
     )
         .prop_map(
-            |((start, reload, ports, env, env_file), (user, working_dir), (memory_max, sandbox, notify))| {
+            |(
+                (start, reload, ports, env, env_file, credentials),
+                (user, working_dir),
+                (memory_max, sandbox, notify),
+            )| {
                 ServiceConfig {
                     start: both(start),
                     reload: reload.map(both),
@@ -76,6 +83,7 @@ fn service() -> impl Strategy<Value = ServiceConfig> {
                     ports,
                     env,
                     env_file,
+                    credentials,
                     user,
                     working_dir,
                     memory_max,
