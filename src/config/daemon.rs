@@ -101,7 +101,7 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         let said =
             |text: &str| -> Vec<String> { read(text).unwrap_err().iter().map(ToString::to_string).collect() };
-        assert_eq!(said("metric = 1\n"), ["1: metric: unknown key; did you mean metrics?"]);
+        assert_eq!(said("metric = 1\n"), ["1: metric: there is no such key; did you mean metrics?"]);
         assert_eq!(
             said("[events]\nwhich = \"all\"\n"),
             [
