@@ -13,6 +13,7 @@ mod credentials;
 mod drain;
 mod environment;
 mod files;
+mod fleet;
 mod foreign;
 mod from_afar;
 mod handed_over;

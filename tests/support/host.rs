@@ -15,6 +15,7 @@ mod processes;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use command::{Background, Output};
@@ -147,6 +148,29 @@ impl TestHost {
             assert!(Instant::now() < end, "not within {deadline:?}: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Connects the networks of other hosts to this one's by a bridge: this is 10.0.0.1, they are 10.0.0.2 and so on.
+    #[track_caller]
+    pub fn bridge(&self, others: &[TestHost]) {
+        self.ip("link add fleet type bridge");
+        self.ip("address add 10.0.0.1/24 dev fleet");
+        self.ip("link set fleet up");
+        for (number, other) in (2..).zip(others) {
+            self.ip(&format!("link add port{number} type veth peer name fleet netns {}", other.leader()));
+            self.ip(&format!("link set port{number} master fleet up"));
+            other.ip(&format!("address add 10.0.0.{number}/24 dev fleet"));
+            other.ip("link set fleet up");
+        }
+    }
+
+    /// Runs `ip` in the host's network, as this machine knows processes.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &self.leader().to_string(), "--net", "--", "ip"]);
+        let status = enter.args(arguments.split(' ')).status().expect("nsenter runs");
+        assert!(status.success(), "ip {arguments}");
     }
 
     /// The first process of the host as it is known outside.
