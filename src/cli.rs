@@ -239,9 +239,7 @@ fn dispatch(verb: Verb, dir: Option<PathBuf>, hosts: Vec<String>) -> anyhow::Res
 
 /// Another machine can be asked what its daemon does, not what is done beside it.
 fn check_hosts(verb: &Verb, hosts: &[String]) -> anyhow::Result<()> {
-    let here = |ask: &Ask| {
-        matches!(ask, Ask::Register(_) | Ask::Logs(_) | Ask::Check(_) | Ask::Install | Ask::Uninstall(_))
-    };
+    let here = |ask: &Ask| matches!(ask, Ask::Register(_) | Ask::Check(_) | Ask::Install | Ask::Uninstall(_));
     match (verb, hosts) {
         (_, []) => Ok(()),
         (Verb::Ask(ask), [_]) if !here(ask) => Ok(()),

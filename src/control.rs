@@ -11,6 +11,18 @@ pub mod server;
 
 use crate::engine::Handle;
 use crate::model::app::AppName;
+use crate::model::colour::Colour;
+
+/// What somebody wants to read of what services wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Of which services.
+    pub colours: Vec<Colour>,
+    /// How many lines, the last ones.
+    pub lines: usize,
+    /// What they write from now on as well.
+    pub follow: bool,
+}
 
 /// What the control server needs of the daemon.
 pub trait Apps: Send + Sync + 'static {
@@ -28,6 +40,9 @@ pub trait Apps: Send + Sync + 'static {
 
     /// How often what happened.
     fn counts(&self) -> &metrics::Counts;
+
+    /// The program that prints what the services of an app wrote.
+    fn logs(&self, app: &AppName, query: &LogQuery) -> std::process::Command;
 
     /// Tells of each change of what is loaded, and of what an app does.
     fn changes(&self) -> tokio::sync::watch::Receiver<()>;

@@ -4,6 +4,7 @@ mod admit;
 mod descriptors;
 mod files;
 pub mod local;
+mod logs;
 mod places;
 mod planes;
 mod registry;

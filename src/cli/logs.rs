@@ -1,15 +1,11 @@
 //! `dorc logs`
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 use clap::Args;
 
 use super::Context;
-use crate::control::api;
-use crate::daemon::{local, system};
-use crate::model::app::AppName;
-use crate::model::colour::Colour;
 
 /// Options of `dorc logs`.
 #[derive(Debug, Args)]
@@ -31,30 +27,20 @@ pub(super) struct Options {
 }
 
 pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/apps/{}", options.app);
-    // Says so if there is no such app, rather than showing nothing.
-    let _: api::Status = context.client.get(&path).await?;
-    let app = AppName::new(&options.app).map_err(anyhow::Error::msg)?;
-    let colours = Colour::BOTH.into_iter().filter(|colour| match colour {
-        Colour::Green => !options.blue,
-        Colour::Blue => !options.green,
-    });
-    let mut command = if context.is_local() {
-        let mut tail = Command::new("tail");
-        tail.arg(if options.follow { "-F" } else { "-q" });
-        tail.args(colours.flat_map(|colour| local::log_files(&context.places, &app, colour)));
-        tail
-    } else {
-        let mut journal = Command::new("journalctl");
-        journal.arg("--no-pager");
-        let units = colours.flat_map(|colour| system::units(&app, colour));
-        journal.args(units.flat_map(|unit| ["-u".to_owned(), unit]));
-        if options.follow {
-            journal.arg("-f");
-        }
-        journal
+    let colour = match (options.green, options.blue) {
+        (true, _) => "&colour=green",
+        (_, true) => "&colour=blue",
+        _ => "",
     };
-    command.arg("-n").arg(options.lines.to_string());
-    let program = command.get_program().to_string_lossy().into_owned();
-    Err(anyhow::Error::new(command.exec()).context(format!("{program} could not be run")))
+    let follow = if options.follow { "&follow" } else { "" };
+    let path = format!("/v1/apps/{}/logs?lines={}{colour}{follow}", options.app, options.lines);
+    let mut parts = context.client.lines("GET", &path, String::new()).await?;
+    let mut output = io::stdout();
+    while let Some(part) = parts.part().await? {
+        // That nobody reads it any more is its end.
+        if output.write_all(&part).and_then(|()| output.flush()).is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

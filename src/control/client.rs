@@ -203,10 +203,23 @@ impl Lines {
                 let tail = self.rest.split_off(end + 1);
                 return Ok(Some(std::mem::replace(&mut self.rest, tail)));
             }
+            match self.part().await? {
+                Some(data) => self.rest.extend_from_slice(&data),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes next, whether it ends in a line end or not; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn part(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
             match self.response.body_mut().frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.rest.extend_from_slice(&data);
+                        return Ok(Some(data));
                     }
                 }
                 Some(Err(error)) => return Err(ClientError::Broken(error.to_string())),

@@ -1,6 +1,7 @@
 //! The server: one task a connection, no request waits for another.
 
 mod gate;
+mod logs;
 mod metrics;
 mod rights;
 mod upload;
@@ -17,7 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::api::{self, exit};
 use super::{Apps, report};
@@ -54,18 +55,30 @@ const WATCH_AGAIN: Duration = Duration::from_secs(30);
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Lines = mpsc::Sender<api::Event>;
 
+/// What is bounded for all connections together.
+struct Bounds {
+    refusals: Refusals,
+    log_readers: Arc<Semaphore>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { refusals: Refusals::default(), log_readers: Arc::new(Semaphore::new(logs::MOST)) }
+    }
+}
+
 /// Serves the API until the future is dropped.
 ///
 /// # Errors
 /// The socket can't take connections any more.
 pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<()> {
     let mut connections = tokio::task::JoinSet::new();
-    let refusals = Arc::new(Refusals::default());
+    let bounds = Arc::new(Bounds::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, apps.clone(), refusals.clone()));
+                    connections.spawn(connection(stream, apps.clone(), bounds.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a control connection could not be taken");
@@ -77,13 +90,13 @@ pub async fn serve<A: Apps>(listener: UnixListener, apps: Arc<A>) -> io::Result<
     }
 }
 
-async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>, refusals: Arc<Refusals>) {
+async fn connection<A: Apps>(stream: UnixStream, apps: Arc<A>, bounds: Arc<Bounds>) {
     let credentials = stream.peer_cred().ok();
     let Ok(caller) = tokio::task::spawn_blocking(move || Caller::of(credentials)).await else { return };
     let caller = Arc::new(caller);
     let service = service_fn(move |request| {
-        let (apps, caller, refusals) = (apps.clone(), caller.clone(), refusals.clone());
-        async move { Ok::<_, Infallible>(gate::pass(request, apps, &caller, &refusals).await) }
+        let (apps, caller, bounds) = (apps.clone(), caller.clone(), bounds.clone());
+        async move { Ok::<_, Infallible>(gate::pass(request, apps, &caller, &bounds).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE);
@@ -98,7 +111,12 @@ fn nothing() -> Response<Body> {
     response
 }
 
-async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Arc<Caller>) -> Response<Body> {
+async fn route<A: Apps>(
+    request: Request<Incoming>,
+    apps: Arc<A>,
+    caller: &Arc<Caller>,
+    bounds: &Bounds,
+) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method().clone();
@@ -109,6 +127,9 @@ async fn route<A: Apps>(request: Request<Incoming>, apps: Arc<A>, caller: &Arc<C
         (&Method::GET, ["v1", "apps", app, "releases"]) => releases(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "history"]) => history(apps.as_ref(), app).await,
         (&Method::GET, ["v1", "apps", app, "changes"]) => changes(apps, Some(app), caller),
+        (&Method::GET, ["v1", "apps", app, "logs"]) => {
+            logs::read(&request, apps.as_ref(), app, &bounds.log_readers).await
+        }
         (&Method::GET, ["v1", "metrics"]) => metrics::page(apps.as_ref(), caller).await,
         (&Method::GET, ["v1", "changes"]) => changes(apps, None, caller),
         (&Method::GET, ["v1", "apps", app, "uploads", digest]) => {

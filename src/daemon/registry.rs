@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 
 use super::files::{read_state, refuse_errors};
 use super::planes::{self, Planes};
-use super::{Places, descriptors, teller};
+use super::{Places, descriptors, logs, teller};
 use crate::accounts;
 use crate::config::{self, EventsConfig};
 use crate::control::metrics::Counts;
-use crate::control::{Apps, api};
+use crate::control::{Apps, LogQuery, api};
 use crate::engine::{self, Handle, Told};
 use crate::model::app::{App, AppName};
 use crate::model::colour::{ByColour, Colour};
@@ -380,6 +380,10 @@ impl<S: Services> Apps for Registry<S> {
 
     fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    fn logs(&self, app: &AppName, query: &LogQuery) -> std::process::Command {
+        logs::command(&self.places, app, query)
     }
 
     fn changes(&self) -> watch::Receiver<()> {

@@ -28,7 +28,7 @@ fn a_deployer_deploys_his_app_and_no_more() {
     assert_eq!(host.sh("curl --silent localhost"), "two");
     host.run_as("ci", "dorc rollback web").exits_with(0);
     host.run_as("ci", "dorc switch web --to blue").exits_with(0);
-    for command in ["dorc status web", "dorc releases web", "dorc history web"] {
+    for command in ["dorc status web", "dorc releases web", "dorc history web", "dorc logs web"] {
         host.run_as("ci", command).exits_with(0);
     }
     let measured = host.run_as("ci", "dorc metrics").stdout_text();
@@ -48,6 +48,7 @@ fn a_deployer_deploys_his_app_and_no_more() {
         "dorc switch calm",
         "dorc status calm",
         "dorc history calm",
+        "dorc logs calm",
         "dorc upload calm /home/ci/build",
         "dorc deploy nothing",
     ] {

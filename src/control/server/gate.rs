@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::rights::{self, Caller, Refusals};
-use super::{Body, error, nothing, route};
+use super::{Body, Bounds, error, nothing, route};
 use crate::control::Apps;
 use crate::model::app::AppName;
 use crate::state::Entry;
@@ -17,13 +17,17 @@ pub(super) async fn pass<A: Apps>(
     request: Request<Incoming>,
     apps: Arc<A>,
     caller: &Arc<Caller>,
-    refusals: &Refusals,
+    bounds: &Bounds,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     if let (&Method::POST, ["v1", "limit", app]) = (request.method(), segments.as_slice()) {
         let limited = AppName::new(app).is_ok_and(|app| caller.limit(app));
-        return if limited { nothing() } else { refuse(apps, caller, refusals, None, &request).await };
+        return if limited {
+            nothing()
+        } else {
+            refuse(apps, caller, &bounds.refusals, None, &request).await
+        };
     }
     let may = match rights::needs(request.method(), &segments) {
         Some((need, app)) => {
@@ -34,10 +38,10 @@ pub(super) async fn pass<A: Apps>(
         None => caller.may_all() || matches!(segments.as_slice(), ["v1", "apps" | "changes" | "metrics"]),
     };
     if may {
-        route(request, apps, caller).await
+        route(request, apps, caller, bounds).await
     } else {
         let app = rights::needs(request.method(), &segments).map(|(_, app)| app);
-        refuse(apps, caller, refusals, app, &request).await
+        refuse(apps, caller, &bounds.refusals, app, &request).await
     }
 }
 

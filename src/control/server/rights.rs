@@ -85,7 +85,10 @@ impl Caller {
 /// What a request needs, and of which app; `None`: it is about no app, or there is no such request.
 pub(super) fn needs<'a>(method: &Method, segments: &[&'a str]) -> Option<(Need, &'a str)> {
     match (method, segments) {
-        (&Method::GET, ["v1", "apps", app] | ["v1", "apps", app, "releases" | "history" | "changes"])
+        (
+            &Method::GET,
+            ["v1", "apps", app] | ["v1", "apps", app, "releases" | "history" | "changes" | "logs"],
+        )
         | (_, ["v1", "apps", app, "uploads", _])
         | (&Method::POST, ["v1", "apps", app, "switch" | "rollback" | "deploy"]) => Some((Need::Deploy, app)),
         (_, ["v1", "apps", app, ..]) => Some((Need::Administer, app)),

@@ -202,9 +202,14 @@ fn a_connection_for_one_app_is_for_nothing_else() {
     assert_eq!(said.exit, 0, "{}", said.all());
     assert_eq!(machines.all[0].answer(), "2");
     assert_eq!(run(&["status", "web"]).exit, 0);
-    for words in
-        [&["freeze", "web", "--reason", "x"][..], &["remove", "web"], &["deploy", "api"], &["status", "api"]]
-    {
+    assert_eq!(run(&["logs", "web"]).exit, 0);
+    for words in [
+        &["freeze", "web", "--reason", "x"][..],
+        &["remove", "web"],
+        &["deploy", "api"],
+        &["status", "api"],
+        &["logs", "api"],
+    ] {
         let said = run(words);
         assert_eq!(said.exit, 77, "{words:?}: {}", said.all());
     }
@@ -221,5 +226,5 @@ fn what_is_wrong_with_the_way_is_said() {
     assert_eq!(said.exit, 15, "{}", said.all());
     assert!(said.err.contains("no such host") && said.err.contains("ci@nowhere"), "{}", said.all());
     assert_eq!(machines.run(&["one", "two"], "", &["switch", "web"]).exit, 2);
-    assert_eq!(machines.run(&["one"], "", &["logs", "web"]).exit, 2);
+    assert_eq!(machines.run(&["one"], "", &["install"]).exit, 2);
 }

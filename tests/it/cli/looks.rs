@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::Folder;
+use super::{Folder, eventually};
 
 #[test]
 fn without_a_daemon_everything_is_15() {
@@ -98,6 +98,26 @@ fn status_releases_history_and_logs() {
 
     folder.exits(0, &["logs", "web"]);
     folder.exits(0, &["logs", "web", "--blue", "-n", "1"]);
+}
+
+#[test]
+fn logs_are_followed_as_long_as_somebody_reads_them() {
+    let folder = Folder::live();
+    let daemon = folder.up.as_ref().unwrap().id().to_string();
+    let readers = || {
+        let found =
+            std::process::Command::new("pgrep").args(["--parent", &daemon, "--exact", "tail"]).output();
+        String::from_utf8(found.unwrap().stdout).unwrap().lines().count()
+    };
+    let mut follow = folder.command(&["logs", "web", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    eventually("it is read", || (readers() == 1).then_some(()));
+    folder.upload("2", "exit 3");
+    folder.exits(10, &["switch", "web"]);
+    assert!(lines.any(|line| line.unwrap().contains("DATABASE_URL must be set")), "what is new is told");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    eventually("nobody reads any more", || (readers() == 0).then_some(()));
 }
 
 #[test]
