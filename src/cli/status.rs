@@ -101,8 +101,9 @@ fn service_cell(service: &api::ServiceStatus) -> Cell {
         "failed" => "✗",
         _ => return ("–".into(), Style::Dim.paint("–")),
     };
-    let release = service.release.clone().unwrap_or_default();
-    let text = format!("{mark} {:<5} {release}", colour.name());
+    let release = service.release.as_deref().unwrap_or_default();
+    let label = service.label.as_ref().map(|label| format!(" ({})", say::plain(label))).unwrap_or_default();
+    let text = format!("{mark} {:<5} {release}{label}", colour.name());
     let style = if service.state == "failed" { Style::Red } else { Style::of(colour) };
     (text.clone(), style.paint(&text))
 }
@@ -135,8 +136,7 @@ fn one(app: &api::AppStatus) {
 
 fn service_line(label: &str, service: &api::ServiceStatus) {
     let (_, cell) = service_cell(service);
-    let mut details: Vec<String> = service.label.iter().cloned().collect();
-    details.push(format!("port {}", service.port));
+    let mut details = vec![format!("port {}", service.port)];
     if let Some(pid) = service.pid {
         details.push(format!("pid {pid}"));
     }

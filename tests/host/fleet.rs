@@ -96,8 +96,20 @@ fn all_switch_or_none() {
     fleet.deploy("four").exits_with(0);
     fleet.all_serve("four");
     for server in &fleet.servers {
-        assert!(moves(server) && server.sh("dorc status web").contains("(four, "));
+        assert!(moves(server) && server.sh("dorc status web").contains(" (four)"));
     }
+
+    // From another machine, as a user without rights there, nothing else can be done.
+    for command in ["remove web", "freeze web --reason no", "deploy calm", "status calm", "logs calm"] {
+        let (verb, rest) = command.split_once(' ').expect("two words");
+        fleet.ci.run(&format!("dorc {verb} --host ci@10.0.0.2 {rest}")).exits_with(77);
+    }
+    let history = fleet.servers[0].sh("dorc history web");
+    for refused in ["POST /v1/apps/web/remove", "POST /v1/apps/calm/deploy", "GET /v1/apps/calm/logs"] {
+        assert!(history.contains(refused), "{refused}\n{history}");
+    }
+    let logs = fleet.ci.sh("dorc logs --host ci@10.0.0.2 web -n 5");
+    assert!(logs.lines().count() >= 5, "{logs}");
     for load in loads {
         user::nothing_lost(load);
     }
