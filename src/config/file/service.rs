@@ -35,9 +35,9 @@ pub(super) fn read(section: &Section<'_, '_>) -> ServiceConfig {
         reload: section.get("reload", commands::optional_command).flatten().map(both),
         stop: None,
         ports: ports(&section.section("ports")),
-        env: env(&section.section("env")),
+        env: entries(&section.section("env"), variable),
         env_file: section.get("env_file", |value| paths::absolute(value, base)),
-        credentials: credentials(&section.section("credentials")),
+        credentials: entries(&section.section("credentials"), |name, value| credential(name, value, base)),
         user,
         working_dir: section.get("working_dir", |value| working_dir(value, base)).flatten(),
         memory_max: section.get("memory_max", values::memory_max),
@@ -63,13 +63,16 @@ fn ports(section: &Section<'_, '_>) -> Option<ByColour<u16>> {
     Some(ByColour { blue: blue?, green: green? })
 }
 
-fn env(section: &Section<'_, '_>) -> BTreeMap<String, String> {
-    let entries: Vec<_> = section.entries().collect();
-    let mut env = BTreeMap::new();
-    for (name, span, value) in entries {
-        match variable(&name, value) {
+/// The entries of a table whose keys are names of the user's own.
+fn entries<T>(
+    section: &Section<'_, '_>,
+    read: impl Fn(&str, &DeValue<'_>) -> Result<T, Wrong>,
+) -> BTreeMap<String, T> {
+    let mut all = BTreeMap::new();
+    for (name, span, value) in section.entries() {
+        match read(&name, value) {
             Ok(value) => {
-                env.insert(name, value);
+                all.insert(name, value);
             }
             Err(wrong) => {
                 let shown: String = name.chars().flat_map(char::escape_debug).take(60).collect();
@@ -77,7 +80,7 @@ fn env(section: &Section<'_, '_>) -> BTreeMap<String, String> {
             }
         }
     }
-    env
+    all
 }
 
 fn variable(name: &str, value: &DeValue<'_>) -> Result<String, Wrong> {
@@ -111,24 +114,7 @@ fn variable(name: &str, value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(text)
 }
 
-/// Each a file by its name, or one that was encrypted.
-fn credentials(section: &Section<'_, '_>) -> BTreeMap<String, Credential> {
-    let base = section.document().base();
-    let mut credentials = BTreeMap::new();
-    for (name, span, value) in section.entries() {
-        match credential(&name, value, base) {
-            Ok(credential) => {
-                credentials.insert(name, credential);
-            }
-            Err(wrong) => {
-                let shown: String = name.chars().flat_map(char::escape_debug).take(60).collect();
-                section.document().report(&section.key(&shown), Some(span), wrong);
-            }
-        }
-    }
-    credentials
-}
-
+/// A file, or one that was encrypted.
 fn credential(name: &str, value: &DeValue<'_>, base: Option<&Path>) -> Result<Credential, Wrong> {
     let right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.starts_with('.') || name.is_empty() || name.len() > MAX_NAME || !name.chars().all(right) {
