@@ -115,7 +115,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
-        self.starter = Some(starter);
+        self.starter = Some((active.colour, starter));
     }
 
     /// A warm service that runs stays warm; one that is gone comes up again, unless something newer is wanted.

@@ -56,8 +56,8 @@ pub(super) struct Engine<R, S> {
     job: Option<AbortHandle>,
     /// What has to do with the world and is no job: ended with the engine.
     pub(super) errands: JoinSet<()>,
-    /// The errand that starts the active service.
-    pub(super) starter: Option<AbortHandle>,
+    /// The errand that starts the active service, and its colour.
+    pub(super) starter: Option<(Colour, AbortHandle)>,
     pub(super) waiters: HashMap<AskId, Waiter>,
     /// Who wanted the move that is under way, and as what.
     pub(super) mover: (String, &'static str),
@@ -228,7 +228,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     fn start_try(&mut self, ticket: u64, live: Live) {
-        if let Some(starter) = self.starter.take() {
+        if let Some((_, starter)) = self.starter.take_if(|(colour, _)| *colour == live.colour) {
             // It may be about to start what was active before, as the service that is replaced now.
             starter.abort();
         }

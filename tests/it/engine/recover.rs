@@ -105,6 +105,20 @@ async fn an_active_service_that_cannot_be_started_is_tried_until_it_can() {
     bed.until("it runs", |view| view.running.green.is_some()).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_candidate_does_not_keep_the_active_service_from_coming_up() {
+    let mut bed = Bed::ready().await;
+    let active = bed.view().await.deployment.active().unwrap().release.to_string();
+    let behaviour = bed.dir().join("releases").join(active).join("behaviour");
+    fs::write(&behaviour, "exit 3").unwrap();
+    bed.services.power_off();
+    bed.restart().await;
+    bed.until("it is tried", |view| view.last_exit.is_some()).await;
+    bed.warm(2).await;
+    fs::write(&behaviour, "").unwrap();
+    bed.until("it runs", |view| view.running.green.is_some()).await;
+}
+
 /// Both state files are gone while services run.
 fn lose_the_state(bed: &Bed) {
     for file in ["state.json", "state.json.previous"] {
