@@ -35,11 +35,6 @@ const LISTENER: EventFlags = EventFlags::IN.union(EventFlags::EXCLUSIVE);
 /// descriptors too.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a thread that has just had several sockets to look after looks again before it sleeps. With that many
-/// clients the next one is mostly closer than this, and sleeping and being woken costs them more: a processor that
-/// goes idle takes microseconds to come back, on a virtual machine tens of them.
-const AWAKE: Duration = Duration::from_micros(20);
-
 /// The connections and listening sockets of one thread.
 #[derive(Debug)]
 pub(super) struct EventLoop {
@@ -54,8 +49,6 @@ pub(super) struct EventLoop {
     calling: Vec<usize>,
     /// When those that found no room are tried again.
     paused_until: Option<Instant>,
-    /// The last turn had more than one event.
-    busy: bool,
     memory: Box<[u8]>,
 }
 
@@ -84,7 +77,6 @@ impl EventLoop {
             due: Vec::new(),
             calling: Vec::new(),
             paused_until: None,
-            busy: false,
             memory: vec![0; SCRATCH].into_boxed_slice(),
         })
     }
@@ -106,7 +98,6 @@ impl EventLoop {
     /// Waits until there is something to do, and notes what; true if the mailbox has rung.
     fn look(&mut self, events: &mut Vec<Event>) -> bool {
         self.wait(events);
-        self.busy = events.len() > 1;
         let mut letters = false;
         for event in &*events {
             match Token::from(event.data) {
@@ -129,24 +120,14 @@ impl EventLoop {
     /// Waits for events.
     fn wait(&self, events: &mut Vec<Event>) {
         events.clear();
-        // Nothing but a signal can be in the way, and then the next turn looks again.
-        let mut look = |patience: Option<Duration>| {
-            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-            epoll::wait(&self.epoll, spare_capacity(events), patience.as_ref()).is_ok_and(|count| count > 0)
-        };
-        if self.busy {
-            let end = Instant::now() + AWAKE;
-            while Instant::now() < end {
-                if look(Some(Duration::ZERO)) {
-                    return;
-                }
-            }
-        }
-        look(if self.due.is_empty() {
+        let patience = if self.due.is_empty() {
             self.paused_until.map(|until| until.saturating_duration_since(Instant::now()))
         } else {
             Some(Duration::ZERO)
-        });
+        };
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        // Nothing but a signal can be in the way, and then the next turn looks again.
+        let _ = epoll::wait(&self.epoll, spare_capacity(events), patience.as_ref());
     }
 
     /// Reads what all have, then writes it all.
