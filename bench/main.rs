@@ -7,14 +7,16 @@
 //! kernel, kernel-1000   client ── program in kernel ─→ backend   one app is loaded, or a thousand; needs root
 //! dorc, haproxy, nginx  client ──→ proxy ────────────→ backend
 //! ```
-//! What counts are the ratios: the load generator, the proxy and the backend share the machine's cores. The peers
-//! take turns within each round, so that a disturbance hits all of them, in an order that changes from round to
-//! round, because what ran before leaves its traces in the machine; the median of the rounds is told.
+//! What counts are the ratios: the client has one half of the machine's processors, and the backend with whatever is in
+//! the path the other half, as if they were two machines. The peers take turns within each round, so that a disturbance
+//! hits all of them, in an order that changes from round to round, because what ran before leaves its traces in the
+//! machine; the median of the rounds is told.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark is there to print")]
 
 mod load;
 mod peers;
 mod plane;
+mod processors;
 mod report;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use clap::Parser;
 
 use self::peers::{Backend, Kind, Peer};
 use self::plane::OwnGroup;
+use self::processors::{Processors, Side};
 use self::report::Report;
 
 #[derive(Debug, Parser)]
@@ -84,7 +87,8 @@ fn compare(options: &Options) -> Result<()> {
     if kinds.is_empty() {
         bail!("there is no such peer; they are: {}", Kind::ALL.map(Kind::name).join(", "));
     }
-    let bulk = peers::source()?;
+    let processors = Processors::all()?;
+    let bulk = peers::source(&processors)?;
     let measured =
         |name: &str| options.what.is_empty() || options.what.iter().any(|part| name.contains(part));
     let mut report = Report::new(options.rounds, options.seconds);
@@ -94,9 +98,11 @@ fn compare(options: &Options) -> Result<()> {
             // Each is started afresh for each measurement, and so is the backend: none carries the memory of the
             // last one with it, and none meets the ports of its closed connections.
             for kind in order(&kinds, round) {
+                processors.be(Side::Server)?;
                 let backend = Backend::start(bulk).context("the backend does not start")?;
                 let peer =
                     Peer::start(kind, &backend).with_context(|| format!("{} does not start", kind.name()))?;
+                processors.be(Side::Client)?;
                 let values = (measurement.measure)(&peer, options.seconds)
                     .with_context(|| format!("{} through {}", measurement.name, kind.name()))?;
                 report.add(measurement, kind, &values);

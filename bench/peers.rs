@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::plane::READY;
+use super::processors::{Processors, Side};
 
 /// What a connection goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +124,11 @@ impl Backend {
 }
 
 /// Sends to each client for as long as it takes what is sent.
-pub fn source() -> Result<SocketAddr> {
+pub fn source(processors: &Processors) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
+    processors.be(Side::Server)?;
+    // It runs where it was started, as do those that it starts.
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             std::thread::spawn(move || {
