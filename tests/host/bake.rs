@@ -11,7 +11,6 @@ user::on_each_plane!(
     a_release_that_crashes_goes_back,
     a_release_that_hangs_goes_back,
     a_release_that_falls_ill_goes_back,
-    a_daemon_that_is_killed_in_the_bake_goes_on_watching,
 );
 
 /// From the fact to the move of the traffic, at the most.
@@ -93,8 +92,9 @@ fn a_release_that_falls_ill_goes_back(plane: &str) {
     assert_eq!(failed(&counted), 0, "it answered all it got: {counted}");
 }
 
-fn a_daemon_that_is_killed_in_the_bake_goes_on_watching(plane: &str) {
-    let Some(host) = serving(plane) else { return };
+#[test]
+fn a_daemon_that_is_killed_in_the_bake_goes_on_watching() {
+    let Some(host) = serving("kernel") else { return };
     host.upload_backend(user::UPLOADS, "two", "crash-after 8s");
     host.sh("dorc switch web");
     host.sh(&format!("kill -9 {}", host.daemon_pid()));

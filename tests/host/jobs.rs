@@ -6,17 +6,11 @@ use crate::host::{Background, TestHost};
 use crate::user;
 
 /// An app whose deployments take seconds, not a minute.
-fn serving(plane: &str) -> Option<TestHost> {
-    let host = user::serving_by(plane)?;
+fn serving() -> Option<TestHost> {
+    let host = user::serving()?;
     host.sh(r#"sed -i 's/^bake = .*/bake = "1s"\ndrain = "1s"/' /etc/dorc/apps/web.toml && dorc update web"#);
     Some(host)
 }
-
-user::on_each_plane!(
-    of_two_jobs_the_newest_wins,
-    a_job_that_is_killed_leaves_no_lock,
-    a_job_that_runs_again_does_no_harm,
-);
 
 /// A job that uploads a version and deploys it.
 fn job(host: &TestHost, version: &str) -> Background {
@@ -27,8 +21,9 @@ fn job(host: &TestHost, version: &str) -> Background {
     job
 }
 
-fn of_two_jobs_the_newest_wins(plane: &str) {
-    let Some(host) = serving(plane) else { return };
+#[test]
+fn of_two_jobs_the_newest_wins() {
+    let Some(host) = serving() else { return };
     let load = user::load(&host, "--keep-alive 8 --one-shot 8 --expect one,two,three,four,five");
     for (first, second) in [("two", "three"), ("four", "five")] {
         let (first, newest) = (job(&host, first), job(&host, second));
@@ -40,8 +35,9 @@ fn of_two_jobs_the_newest_wins(plane: &str) {
     user::nothing_lost(load);
 }
 
-fn a_job_that_is_killed_leaves_no_lock(plane: &str) {
-    let Some(host) = serving(plane) else { return };
+#[test]
+fn a_job_that_is_killed_leaves_no_lock() {
+    let Some(host) = serving() else { return };
     let load = user::load(&host, "--keep-alive 8 --one-shot 8 --expect one,even,odd");
     for (round, after) in [0, 100, 300, 600, 1000, 1500, 2000, 2500, 3000, 4000].into_iter().enumerate() {
         let (killed, next) = if round % 2 == 0 { ("even", "odd") } else { ("odd", "even") };
@@ -56,8 +52,9 @@ fn a_job_that_is_killed_leaves_no_lock(plane: &str) {
     user::nothing_lost(load);
 }
 
-fn a_job_that_runs_again_does_no_harm(plane: &str) {
-    let Some(host) = serving(plane) else { return };
+#[test]
+fn a_job_that_runs_again_does_no_harm() {
+    let Some(host) = serving() else { return };
     for _ in 0..3 {
         user::upload(&host, "two");
         host.run("dorc deploy web").exits_with(0);
