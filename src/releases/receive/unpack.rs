@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use tar::{Archive, Entry, EntryType};
 
@@ -24,6 +25,9 @@ const HEADERS: u64 = 128 << 10;
 
 /// How much of a file is copied at a time.
 const CHUNK: usize = 256 << 10;
+
+/// From this length on a file is written to the disk while it comes, each time that so much more is there, in bytes.
+const LONG: u64 = 32 << 20;
 
 /// What was unpacked.
 pub(super) struct Unpacked {
@@ -148,8 +152,31 @@ impl<'a> Unpacking<'a> {
         Ok(Content::File { executable, digest })
     }
 
-    /// Copies and hashes in one pass.
-    fn content(&mut self, from: &mut impl Read, mut to: &File, size: u64) -> Result<Digest, TakeError> {
+    /// Copies and hashes in one pass. The disk begins with what is there of a long file while the rest still comes, so that
+    /// little is left to be waited for in the end.
+    fn content(&mut self, from: &mut impl Read, to: &File, size: u64) -> Result<Digest, TakeError> {
+        let (more, wanted) = sync_channel(1);
+        if size < LONG {
+            return self.copy(from, to, size, &more);
+        }
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(move || wanted.iter().try_for_each(|()| to.sync_data()));
+            let copied = self.copy(from, to, size, &more);
+            drop(more);
+            let written = writing.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+            // What the disk said once it does not say again.
+            written.map_err(|error| self.failed(error)).and(copied)
+        })
+    }
+
+    /// The same; says each time that there is `more` for the disk.
+    fn copy(
+        &mut self,
+        from: &mut impl Read,
+        mut to: &File,
+        size: u64,
+        more: &SyncSender<()>,
+    ) -> Result<Digest, TakeError> {
         let mut hash = blake3::Hasher::new();
         let mut left = size;
         while left > 0 {
@@ -160,7 +187,12 @@ impl<'a> Unpacking<'a> {
             let read = &self.buffer[..have];
             hash.update(read);
             to.write_all(read).map_err(|error| self.failed(error))?;
+            let before = left;
             left = left.saturating_sub(have as u64);
+            if before / LONG > left / LONG {
+                // One that is busy still takes this along.
+                let _ = more.try_send(());
+            }
         }
         Ok(digest::of(&hash))
     }
