@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack, socket_error};
+use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, connect, getsockname, recv, socket_with,
 };
@@ -56,16 +56,11 @@ enum Dial {
     Waiting(OwnedFd),
 }
 
-/// Begins to connect with a service. A client that `has_spoken` is heard by it together with the end of the handshake,
-/// and so it is woken once: the kernel waits with that end for something to send along.
-fn dial(address: SocketAddr, has_spoken: bool) -> io::Result<Dial> {
+fn dial(address: SocketAddr) -> io::Result<Dial> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     set_tcp_nodelay(&socket, true)?;
-    if has_spoken {
-        set_tcp_quickack(&socket, false)?;
-    }
     // On the loopback interface the handshake is over when the first call returns, only that it can't say
     // so: the second one can, and saves a turn through the event loop.
     let connected = match connect(&socket, &address) {
@@ -84,12 +79,6 @@ fn dial(address: SocketAddr, has_spoken: bool) -> io::Result<Dial> {
     Ok(if connected { Dial::Connected(socket) } else { Dial::Waiting(socket) })
 }
 
-/// Whether a client waits for an answer already, rather than for the service to speak first.
-fn has_spoken(client: &OwnedFd) -> bool {
-    let mut byte = [0; 1];
-    matches!(recv(client, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((_, 1..)))
-}
-
 /// A client that was just accepted: joined with its service at once, or else looked after in a task of its own
 /// until it can be sent to the thread.
 pub(super) fn serve(route: &Arc<Shared>, client: Client, thread: &Arc<Mailbox>) -> Option<Box<Relay>> {
@@ -99,7 +88,7 @@ pub(super) fn serve(route: &Arc<Shared>, client: Client, thread: &Arc<Mailbox>) 
     if (route.held.load(Relaxed) == 0 || route.register.course().canary.is_some())
         && let Some((address, ticket)) = route.register.choose(peer)
     {
-        match dial(address, has_spoken(&client)) {
+        match dial(address) {
             Ok(Dial::Connected(service)) => return Some(Box::new(Relay::new(client, service, ticket, seat))),
             Ok(Dial::Waiting(service)) => started = Some((service, ticket)),
             Err(_) => {}
@@ -182,7 +171,7 @@ impl Shared {
 
     async fn connect(&self, peer: IpAddr) -> io::Result<(OwnedFd, Ticket)> {
         let (address, ticket) = self.register.choose(peer).ok_or(io::ErrorKind::NotConnected)?;
-        match dial(address, false)? {
+        match dial(address)? {
             Dial::Connected(service) => Ok((service, ticket)),
             Dial::Waiting(service) => Ok((established(service).await?, ticket)),
         }
@@ -262,7 +251,7 @@ mod tests {
         let address = client.local_addr().expect("it is connected");
         drop((listener, client));
         for _ in 0..60_000 {
-            match dial(address, false) {
+            match dial(address) {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
                 Ok(_) => panic!("there is nobody to be connected with"),
             }
