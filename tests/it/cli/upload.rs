@@ -233,7 +233,7 @@ fn on_a_terminal_a_bar_moves() {
     // `script` is a terminal.
     let command = format!("{DORC} upload web {}", build.display());
     let mut script = Command::new("script");
-    script.args(["-qec", &command, "/dev/null"]).current_dir(folder.path());
+    script.args(["-qec", &command, "/dev/null"]).current_dir(folder.path()).env("TERM", "xterm");
     let Ok(mut child) = script.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() else {
         eprintln!("skipped: there is no script(1) here");
         return;
