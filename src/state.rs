@@ -19,7 +19,7 @@ use crate::model::colour::ByColour;
 use crate::model::deployment::Saved;
 use crate::model::release::{Catalogue, Digest, Recipe};
 
-pub use history::{Entry, History};
+pub use history::{DORC, Entry, History};
 pub use secrets::{Content, Secrets};
 
 /// The version of what is written. A reader refuses a newer one, so that nothing is misread.

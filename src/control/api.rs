@@ -44,9 +44,6 @@ pub mod exit {
     pub const NOT_PERMITTED: u8 = 77;
 }
 
-/// Who it was where nobody asked for it.
-pub const DORC: &str = "dorc";
-
 /// An error of the API itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {

@@ -15,7 +15,7 @@ use crate::control::api;
 use crate::control::metrics::Counts;
 use crate::engine::Told;
 use crate::model::app::AppName;
-use crate::state::Entry;
+use crate::state::{DORC, Entry};
 
 /// So many events wait for a slow program; more are lost, which the log tells.
 const WAITING: usize = 256;
@@ -68,7 +68,7 @@ impl Teller {
 
 /// Whoever asked for something is told himself that it failed.
 fn is_failure(entry: &Entry) -> bool {
-    (entry.failed && entry.who == api::DORC) || entry.what == "rollback"
+    (entry.failed && entry.who == DORC) || entry.what == "rollback"
 }
 
 async fn tell(command: &[String], line: &str) -> anyhow::Result<()> {

@@ -5,14 +5,13 @@ use std::time::Duration;
 use super::perform::World;
 use super::recipe;
 use super::task::Engine;
-use super::tell::DORC;
 use crate::model::app::{App, Service};
 use crate::model::deployment::{Event, Live, Notice};
 use crate::model::health::Failure;
 use crate::model::hooks::{Hook, Hooks};
 use crate::routing::Route;
 use crate::services::Services;
-use crate::state::AppState;
+use crate::state::{AppState, DORC};
 
 /// A hook that is to be run.
 pub(super) struct Run {

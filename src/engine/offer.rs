@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use super::receive::{Then, Waiting};
 use super::task::{Engine, policy};
-use super::tell::DORC;
 use super::{blocking, recipe};
 use crate::model::app::{App, Service, ServiceConfig};
 use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
@@ -19,7 +18,7 @@ use crate::releases::store::{Store, Taken};
 use crate::releases::upload;
 use crate::routing::Route;
 use crate::services::Services;
-use crate::state::{self, Content};
+use crate::state::{self, Content, DORC};
 
 /// How large the credentials of a service may be together, in bytes: more systemd does not take.
 const MOST_CREDENTIALS: usize = 1 << 20;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::now;
 use super::task::Engine;
-use super::tell::DORC;
 use crate::routing::Route;
 use crate::services::Services;
+use crate::state::DORC;
 
 /// The longest that new connections may be held.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);

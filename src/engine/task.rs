@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use super::pause::Pause;
 use super::perform::World;
 use super::receive::Received;
-use super::tell::{DORC, Waiter, next_gone};
+use super::tell::{Waiter, next_gone};
 use super::vitals::Watch;
 use super::{Message, Parts, Told, Wish, blocking, hooks, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
@@ -26,7 +26,7 @@ use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::routing::{Canary, Route, Target};
 use crate::services::{Exited, Services};
-use crate::state::{AppState, StateDir};
+use crate::state::{AppState, DORC, StateDir};
 
 /// How long connections may still hold up the stop of a service whose drain was cut short; a part of the model's patience.
 const LEFT_OVER: Duration = Duration::from_secs(15);

@@ -14,10 +14,7 @@ use crate::model::health::Failure;
 use crate::model::release::{Release, ReleaseId, Verdict};
 use crate::routing::Route;
 use crate::services::Services;
-use crate::state::Entry;
-
-/// The name under which dorc's own doings stand in the history.
-pub(super) const DORC: &str = "dorc";
+use crate::state::{DORC, Entry};
 
 /// Ends that follow each other sooner than this are one crash loop, and one line of the history.
 const CRASH_LOOP: Duration = Duration::from_secs(60);

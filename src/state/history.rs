@@ -14,6 +14,9 @@ const TAIL: u64 = 1 << 20;
 /// How large the file gets, in bytes, before a new one is begun; the one before it stays.
 const FULL: u64 = 8 << 20;
 
+/// The name under which dorc's own doings stand in a history.
+pub const DORC: &str = "dorc";
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
