@@ -27,8 +27,11 @@ const TURN: usize = 256;
 /// How many clients of a listener are accepted before the connections that exist get their turn.
 const BATCH: usize = 16;
 /// Readiness is told once and kept with the socket until it is used up.
-const CONNECTION: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+const CONNECTION: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::PRI)
+    .union(EventFlags::ET);
 /// Of several threads that wait for clients one is woken.
 const LISTENER: EventFlags = EventFlags::IN.union(EventFlags::EXCLUSIVE);
 /// The longest wait before accepting is tried again when there was no room: others in the process use

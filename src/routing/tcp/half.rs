@@ -43,7 +43,9 @@ enum Rest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The reading side has ended, and the writing side has been or is being told.
+    /// The reading side has ended, and the writing side is to be told after all that came before.
+    Ending,
+    /// Nothing is left to be done.
     Ended,
 }
 
@@ -60,7 +62,7 @@ impl Half {
 
     /// Whether the reading side has ended and all was passed on.
     pub(super) fn over(&self) -> bool {
-        self.phase == Phase::Ended && !self.pending()
+        self.phase == Phase::Ended
     }
 
     /// Whether it can read or write without waiting for an event.
@@ -68,8 +70,7 @@ impl Half {
         if self.pending() { to.writable } else { from.readable && matches!(self.phase, Phase::Open) }
     }
 
-    /// Reads what there is, as long as it can be passed on; `moved` is called for each chunk. `last`: the other
-    /// direction is over.
+    /// Reads what there is, as long as it can be passed on; `moved` is called for each chunk.
     ///
     /// # Errors
     /// The reading side was reset. A writing side that takes no more only ends this direction, because
@@ -80,17 +81,16 @@ impl Half {
         to: &mut Socket,
         memory: &mut [u8],
         moved: impl Fn(),
-        last: bool,
     ) -> io::Result<()> {
         for _ in 0..ROUNDS {
-            if self.pending() || self.phase == Phase::Ended || !from.readable {
+            if self.pending() || self.phase != Phase::Open || !from.readable {
                 break;
             }
             let read = if self.grown >= GROWN { self.splice(from, to) } else { self.copy(from, to, memory) };
             match read {
-                Ok(0) => self.end(to, last),
+                Ok(0) => self.phase = Phase::Ending,
                 Ok(_) => moved(),
-                Err(Errno::AGAIN) => from.readable = false,
+                Err(Errno::AGAIN) => (from.readable, from.interrupted) = (false, false),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -102,8 +102,11 @@ impl Half {
         let (count, _) = recv(&from.descriptor, &mut *memory, RecvFlags::empty())?;
         let full = count == memory.len();
         self.grown = if full { self.grown + 1 } else { 0 };
-        // A short read has emptied the socket, and whatever comes later is a new event.
-        from.readable = full || from.ending;
+        // A short read has emptied the socket: what is left is its end, and whatever comes later is a new event.
+        from.readable = full || from.interrupted;
+        if !from.readable && from.ending {
+            self.phase = Phase::Ending;
+        }
         if count > MESSAGE {
             self.write_long(to, &memory[..count]);
         } else if count > 0 {
@@ -135,17 +138,31 @@ impl Half {
         {
             self.grown = if count < WORTH_A_PIPE { self.grown - 1 } else { GROWN + GROWN };
         }
-        self.write(to);
+        self.write_rest(to);
         filled
     }
 
-    /// Writes what was read, as much as the other side takes.
-    pub(super) fn write(&mut self, to: &mut Socket) {
+    /// Writes what was read, and then its end, as far as the other side takes it. `last`: the other direction is
+    /// over, and the sockets are about to be closed.
+    pub(super) fn write(&mut self, to: &mut Socket, last: bool) {
+        self.write_rest(to);
+        if self.phase == Phase::Ending && !self.pending() {
+            self.phase = Phase::Ended;
+            if !last {
+                // If the other side is gone already there is nobody to tell.
+                let _ = shutdown(&to.descriptor, Shutdown::Write);
+            }
+        }
+    }
+
+    fn write_rest(&mut self, to: &mut Socket) {
+        // Its end goes along with the last bytes, in one segment.
+        let more = if self.phase == Phase::Ending { SendFlags::MORE } else { SendFlags::empty() };
         while self.pending() && to.writable {
             let written = match &mut self.rest {
                 Rest::Nothing => Ok(true),
                 Rest::Bytes { bytes, written } => {
-                    send(&to.descriptor, &bytes[*written..], SendFlags::NOSIGNAL).map(|count| {
+                    send(&to.descriptor, &bytes[*written..], SendFlags::NOSIGNAL | more).map(|count| {
                         *written += count;
                         *written == bytes.len()
                     })
@@ -164,18 +181,10 @@ impl Half {
             }
         }
     }
+
     /// The writing side takes no more: nothing is left to be done in this direction.
     fn give_up(&mut self) {
         self.rest = Rest::Nothing;
         self.phase = Phase::Ended;
-    }
-
-    /// The reading side has ended: pass that on, unless both sockets are about to be closed anyway.
-    fn end(&mut self, to: &Socket, last: bool) {
-        self.phase = Phase::Ended;
-        if !last {
-            // If the other side is gone already there is nobody to tell.
-            let _ = shutdown(&to.descriptor, Shutdown::Write);
-        }
     }
 }

@@ -33,19 +33,22 @@ pub(super) struct Socket {
     pub(super) readable: bool,
     /// It may take something.
     pub(super) writable: bool,
-    /// Its end, or an error, is there to be read after whatever comes before it.
+    /// Its end is there to be read, right behind whatever comes before it.
     pub(super) ending: bool,
+    /// A short read need not be the last one: an error or an urgent byte is in the way.
+    pub(super) interrupted: bool,
 }
 
 impl Socket {
     const fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor, readable: false, writable: true, ending: false }
+        Self { descriptor, readable: false, writable: true, ending: false, interrupted: false }
     }
 
     fn note(&mut self, flags: EventFlags) {
         let over = EventFlags::HUP | EventFlags::ERR;
-        self.ending |= flags.intersects(over | EventFlags::RDHUP);
-        self.readable |= flags.contains(EventFlags::IN) || self.ending;
+        self.ending |= flags.contains(EventFlags::RDHUP);
+        self.interrupted |= flags.intersects(over | EventFlags::PRI);
+        self.readable |= flags.contains(EventFlags::IN) || self.ending || self.interrupted;
         self.writable |= flags.intersects(over | EventFlags::OUT);
     }
 }
@@ -102,14 +105,14 @@ impl Relay {
     /// One side was reset, and so has the other to be.
     pub(super) fn read(&mut self, memory: &mut [u8]) -> io::Result<()> {
         let Self { client, service, up, down, ticket, .. } = self;
-        up.read(client, service, memory, || ticket.client_spoke(), down.over())?;
-        down.read(service, client, memory, || ticket.service_spoke(), up.over())
+        up.read(client, service, memory, || ticket.client_spoke())?;
+        down.read(service, client, memory, || ticket.service_spoke())
     }
 
     /// Writes what was read.
     pub(super) fn write(&mut self) {
-        self.up.write(&mut self.service);
-        self.down.write(&mut self.client);
+        self.up.write(&mut self.service, self.down.over());
+        self.down.write(&mut self.client, self.up.over());
     }
 
     /// Whether there is more to be done without waiting for an event.

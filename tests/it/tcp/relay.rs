@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dorc::model::colour::Colour;
 use dorc::routing::Route;
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -163,6 +164,41 @@ async fn a_slow_reader_slows_the_writer_and_fills_no_memory() {
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test]
+async fn an_answer_of_any_length_is_followed_by_its_end() {
+    let lengths = [0, 1, 4096, 4097, 65_535, 65_536, 65_537, 1 << 20];
+    let service = Service::start(|mut socket| async move {
+        let mut length = String::new();
+        socket.read_to_string(&mut length).await.unwrap();
+        socket.write_all(&vec![b'x'; length.parse().unwrap()]).await.unwrap();
+    })
+    .await;
+    let setup = Setup::pointing_at(&service).await;
+    for length in lengths.into_iter().cycle().take(400) {
+        let mut client = setup.connect().await;
+        client.write_all(length.to_string().as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within(client.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer.len(), length);
+    }
+    until(async || setup.route.open_connections(Colour::Blue).await == 0).await;
+}
+
+#[tokio::test]
+async fn what_comes_after_an_urgent_byte_is_not_left() {
+    let service = Service::echo().await;
+    let setup = Setup::pointing_at(&service).await;
+    let mut client = setup.connect().await;
+    // The kernel keeps the urgent byte out of the stream, and ends a read in front of it.
+    for (text, flags) in [("before!", SendFlags::OOB), ("after", SendFlags::empty())] {
+        send(&client, text.as_bytes(), flags).unwrap();
+    }
+    let mut echo = [0; 11];
+    within(client.read_exact(&mut echo)).await.unwrap();
+    assert_eq!(&echo, b"beforeafter");
 }
 
 #[tokio::test]
