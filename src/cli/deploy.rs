@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::upload::{self, Called};
-use super::{Change, Context, fail, hosts, install, say, send, switch};
+use super::{Change, Context, hosts, say, send, switch};
 use crate::control::api::{self, exit};
 
 /// Options of `dorc deploy`.
@@ -32,7 +32,6 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     }
     let Options { app, path, mut release, called, change } = options;
     if let Some(path) = path {
-        refuse_frozen(context, &app).await?;
         let steps = say::Steps::new(change.json, change.no_wait);
         let uploading = upload::upload(context, &app, &path, called.for_deployment(), steps);
         let uploaded = send::within(&app, &change, uploading).await??;
@@ -46,14 +45,4 @@ pub(super) async fn run(context: &Context, options: Options) -> anyhow::Result<E
     let body = api::to_json(&body);
     let answer = send::send(context, &app, "deploy", body, &change).await?;
     Ok(switch::moved(&answer, change.json))
-}
-
-/// What is frozen is not uploaded just to be refused then.
-pub(super) async fn refuse_frozen(context: &Context, app: &str) -> anyhow::Result<()> {
-    install::ensure_daemon(context).await?;
-    let status: api::Status = context.client.get(&format!("/v1/apps/{app}")).await?;
-    match status.apps.into_iter().find_map(|app| app.frozen) {
-        Some(why) => Err(fail(exit::BUSY, format!("{app}: {why}; when that is over: dorc thaw {app}"))),
-        None => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::deploy::{self, Options};
+use super::deploy::Options;
 use super::{Context, exit_code, fail, say, send, upload};
 use crate::control::api::{self, exit};
 
@@ -121,12 +121,8 @@ impl Machine<'_> {
 
     async fn upload(&mut self, options: &Options) {
         let Options { app, path: Some(path), called, .. } = options else { return };
-        let uploaded = async {
-            deploy::refuse_frozen(&self.context, app).await?;
-            upload::upload(&self.context, app, path, called.for_deployment(), say::Steps::none()).await
-        };
-        let uploaded = uploaded.await;
-        self.heard(uploaded);
+        let manner = called.for_deployment();
+        self.heard(upload::upload(&self.context, app, path, manner, say::Steps::none()).await);
         self.tell(options, "has it");
         self.release.clone_from(&self.answer.release);
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::{Change, Context, install, say, send};
+use super::{Change, Context, fail, install, say, send};
 use crate::control::api::upload::Manner;
 use crate::control::api::{self, exit};
 use crate::model::release::Label;
@@ -51,7 +51,7 @@ impl Called {
     /// Fails where it can't be a label, before anything is sent.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let checked = self.label.as_deref().map(str::parse::<Label>).transpose();
-        checked.map(drop).map_err(|why| super::fail(exit::USAGE, why))
+        checked.map(drop).map_err(|why| fail(exit::USAGE, why))
     }
 
     /// An upload that a deployment asks for once it is stored.
@@ -82,16 +82,19 @@ pub(super) async fn upload(
     mut steps: say::Steps,
 ) -> anyhow::Result<api::Answer> {
     install::ensure_daemon(context).await?;
-    let bin = release_bin(context, app).await?;
+    let to = loaded(context, app).await?;
+    // What is frozen is not uploaded just to be refused then.
+    if let (true, Some(why)) = (manner.only_store, to.frozen) {
+        return Err(fail(exit::BUSY, format!("{app}: {why}; when that is over: dorc thaw {app}")));
+    }
     let path = std::path::absolute(path)?;
-    stream(context, app, path, bin, manner, |event| steps.event(event)).await
+    stream(context, app, path, to.release_bin.into(), manner, |event| steps.event(event)).await
 }
 
-/// The path of the release binary in a release.
-async fn release_bin(context: &Context, app: &str) -> anyhow::Result<PathBuf> {
+async fn loaded(context: &Context, app: &str) -> anyhow::Result<api::AppStatus> {
     let status: api::Status = context.client.get(&format!("/v1/apps/{app}")).await?;
     match (status.apps.into_iter().next(), status.broken.into_iter().next()) {
-        (Some(app), _) => Ok(app.release_bin.into()),
+        (Some(app), _) => Ok(app),
         (None, Some(broken)) => Err(anyhow!("{app} is not loaded: {}", broken.problem)),
         (None, None) => Err(anyhow!("{app} is not loaded")),
     }

@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Body, error, loaded, not_loaded};
 use crate::control::{Apps, LogQuery};
-use crate::model::app::AppName;
 use crate::model::colour::Colour;
 
 /// So many may read at a time.
@@ -32,7 +31,7 @@ pub(super) async fn read<A: Apps>(
     app: &str,
     readers: &Arc<Semaphore>,
 ) -> Response<Body> {
-    let (Some(_), Ok(app)) = (loaded(apps, app), AppName::new(app)) else { return not_loaded(app) };
+    let Some(app) = loaded(apps, app) else { return not_loaded(app) };
     let query = match parse(request.uri().query().unwrap_or_default()) {
         Ok(query) => query,
         Err(why) => return error(StatusCode::BAD_REQUEST, why),
@@ -40,7 +39,7 @@ pub(super) async fn read<A: Apps>(
     let Ok(place) = readers.clone().try_acquire_owned() else {
         return error(StatusCode::SERVICE_UNAVAILABLE, format!("{MOST} others read logs just now"));
     };
-    let mut command = Command::from(apps.logs(&app, &query));
+    let mut command = Command::from(apps.logs(app.name(), &query));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     match command.spawn() {
         Ok(mut child) => match child.stdout.take() {
