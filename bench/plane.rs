@@ -61,7 +61,7 @@ pub fn run(addresses: &[SocketAddr], options: &Options) -> Result<()> {
 }
 
 const fn at(address: SocketAddr) -> Target {
-    Target { colour: Colour::Blue, address }
+    Target::new(Colour::Blue, address)
 }
 
 /// Where another app listens: at the same port, because each port that is taken is one less for the clients. What is behind

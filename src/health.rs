@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::model::app::Check;
 use crate::model::health::Probe;
+use crate::model::proxy_protocol::ProxyProtocol;
 
 /// How much of an answer is told.
 const EXCERPT: usize = 200;
@@ -23,6 +25,8 @@ const EXCERPT: usize = 200;
 pub struct Subject<'a> {
     /// The service's own address.
     pub address: SocketAddr,
+    /// How it wants to be told who connects.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How long it has been up.
     pub up_for: Duration,
     /// The environment for a command, besides `PATH`, `HOME` and `LANG`.
@@ -35,7 +39,7 @@ pub struct Subject<'a> {
 pub async fn probe(check: &Check, subject: Subject<'_>, timeout: Duration) -> Probe {
     let result = match check {
         Check::Port { up_for } => port(subject, *up_for, timeout).await,
-        Check::Http { path, host } => http::probe(subject.address, path, host, timeout).await,
+        Check::Http { path, host } => http::probe(subject, path, host, timeout).await,
         Check::Command(words) => command::probe(words, subject, timeout).await,
     };
     match result {
@@ -49,7 +53,7 @@ type Answer = Result<String, String>;
 
 async fn port(subject: Subject<'_>, needed: Duration, timeout: Duration) -> Answer {
     let begin = Instant::now();
-    connect(subject.address, timeout).await?;
+    connect(subject, timeout).await?;
     let answer = format!("connect to {} in {}", subject.address, milliseconds(begin));
     if subject.up_for < needed {
         let (up, needed) = (subject.up_for.as_secs_f64(), needed.as_secs_f64());
@@ -58,17 +62,27 @@ async fn port(subject: Subject<'_>, needed: Duration, timeout: Duration) -> Answ
     Ok(answer)
 }
 
-async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, String> {
-    let failed = |reason: &str| format!("connect to {address}: {reason}");
-    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+async fn connect(subject: Subject<'_>, timeout: Duration) -> Result<TcpStream, String> {
+    let failed = |reason: &str| format!("connect to {}: {reason}", subject.address);
+    match tokio::time::timeout(timeout, introduced(subject)).await {
         Err(_) => Err(failed(&no_answer(timeout))),
         Ok(Err(error)) => Err(failed(&describe(&error))),
-        // Where nobody listens, the kernel may have chosen the port itself as the source and connected it to itself.
-        Ok(Ok(stream)) if stream.local_addr().is_ok_and(|local| local == address) => {
-            Err(failed(&io::ErrorKind::ConnectionRefused.to_string()))
-        }
         Ok(Ok(stream)) => Ok(stream),
     }
+}
+
+/// A connection to a service that knows, if it wants to, who is there.
+async fn introduced(Subject { address, proxy_protocol, .. }: Subject<'_>) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let own = stream.local_addr()?;
+    // Where nobody listens, the kernel may have chosen the port itself as the source and connected it to itself.
+    if own == address {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    if let Some(version) = proxy_protocol {
+        stream.write_all(&version.header(own, address)).await?;
+    }
+    Ok(stream)
 }
 
 fn no_answer(timeout: Duration) -> String {

@@ -5,5 +5,6 @@ pub mod colour;
 pub mod deployment;
 pub mod health;
 pub mod hooks;
+pub mod proxy_protocol;
 pub mod release;
 pub mod share;

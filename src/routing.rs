@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::colour::Colour;
+use crate::model::proxy_protocol::ProxyProtocol;
 
 pub use course::{Canary, Course};
 
@@ -21,6 +22,16 @@ pub struct Target {
     pub colour: Colour,
     /// The service's own address.
     pub address: SocketAddr,
+    /// How it is to be told who its clients are, by a plane that passes the bytes on.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Target {
+    /// One that is told nothing of its clients.
+    #[must_use]
+    pub const fn new(colour: Colour, address: SocketAddr) -> Self {
+        Self { colour, address, proxy_protocol: None }
+    }
 }
 
 /// Which connections are to be closed.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::Wrong;
 use super::section::Section;
-use crate::model::app::App;
+use crate::model::app::{App, PlaneChoice};
 use crate::model::colour::{ByColour, Colour};
 
 /// Whether a connection to one of them could be meant for the other.
@@ -89,6 +89,14 @@ pub(super) fn working_dir(section: &Section<'_, '_>, key: &str, app: &App) {
                 "a copy of a release must not look like an upload, so keep them apart",
             ),
         );
+    }
+}
+
+/// Only a plane that passes the bytes on can put something in front of them.
+pub(super) fn proxy_protocol(section: &Section<'_, '_>, key: &str, app: &App) {
+    if app.service.proxy_protocol.is_some() && app.plane == PlaneChoice::Kernel {
+        let message = "on the kernel plane clients reach the service directly, with their own addresses";
+        section.report(key, Wrong::new(message, "leave it out, or write plane = \"tcp\""));
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn service() -> ServiceConfig {
         user: None,
         working_dir: None,
         memory_max: None,
+        proxy_protocol: None,
         sandbox: Sandbox::Strict,
         notify: false,
     }

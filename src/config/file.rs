@@ -55,6 +55,7 @@ pub(super) fn read(name: &AppName, document: &Document<'_>, table: &DeTable<'_>)
     checks::listen(&top, "listen", &app.listen);
     checks::ports(&service, "ports", &app);
     checks::working_dir(&service, "working_dir", &app);
+    checks::proxy_protocol(&service, "proxy_protocol", &app);
     app
 }
 

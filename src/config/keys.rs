@@ -33,6 +33,7 @@ pub static FORMAT: Format = Format(&[
             "user",
             "working_dir",
             "memory_max",
+            "proxy_protocol",
             "sandbox",
             "notify",
         ],

@@ -13,6 +13,7 @@ use crate::model::app::{
 };
 use crate::model::colour::{ByColour, Colour};
 use crate::model::hooks::{Hook, Hooks};
+use crate::model::proxy_protocol::ProxyProtocol;
 
 /// The text of an app file for `app`: what differs from the defaults, and the rest as commented hints. It
 /// reads back as the same app. The format has one command for both colours, so of an app whose colours
@@ -75,6 +76,13 @@ fn service(page: &mut Page, service: &ServiceConfig, default: &ServiceConfig) {
     let working_dir = service.working_dir.as_ref().and_then(working_dir);
     page.either("working_dir", working_dir, "\"/srv/www/web\"", "else the release itself, read-only");
     page.either("memory_max", service.memory_max.as_deref().map(quoted), "\"512M\"", "");
+    let proxy = service.proxy_protocol.map(|version| {
+        quoted(match version {
+            ProxyProtocol::V1 => "v1",
+            ProxyProtocol::V2 => "v2",
+        })
+    });
+    page.either("proxy_protocol", proxy, "\"v2\"", "tells it who its clients are, on the tcp plane");
     let sandbox = differs(&service.sandbox, &default.sandbox, |sandbox| {
         quoted(match sandbox {
             Sandbox::Strict => "strict",

@@ -13,8 +13,9 @@ use super::now;
 use crate::health;
 use crate::model::app::{Check, HealthConfig, Service, ServiceId};
 use crate::model::colour::Colour;
-use crate::model::deployment::{Live, Notice, Tally};
+use crate::model::deployment::{Notice, Tally};
 use crate::model::health::{Exit, Failure, Gate, Probe};
+use crate::model::proxy_protocol::ProxyProtocol;
 use crate::routing::{Canary, Route, Target, Which};
 use crate::services::{ServiceError, Services};
 
@@ -50,6 +51,7 @@ impl<R, S> Clone for World<R, S> {
 pub(super) struct Question {
     pub(super) check: Check,
     pub(super) address: SocketAddr,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
     pub(super) health: HealthConfig,
     pub(super) env: BTreeMap<String, String>,
     pub(super) dir: PathBuf,
@@ -125,8 +127,7 @@ impl<R: Route, S: Services> World<R, S> {
     }
 
     /// Points the route at a service.
-    pub(super) async fn point_at(&self, live: Live, address: SocketAddr) -> Result<(), String> {
-        let target = Target { colour: live.colour, address };
+    pub(super) async fn point_at(&self, target: Target) -> Result<(), String> {
         match timeout(MOVE, self.route.point_at(Some(target))).await {
             Ok(moved) => moved.map_err(|error| error.to_string()),
             // Where it points is what counts, and not whether it said so.
@@ -237,7 +238,7 @@ async fn pass_gate(question: &Question, started: Instant, deadline: Instant) -> 
 }
 
 pub(super) async fn probe_once(question: &Question, up_for: Duration) -> Probe {
-    let subject =
-        health::Subject { address: question.address, up_for, env: &question.env, dir: &question.dir };
+    let Question { address, proxy_protocol, env, dir, .. } = question;
+    let subject = health::Subject { address: *address, proxy_protocol: *proxy_protocol, up_for, env, dir };
     health::probe(&question.check, subject, question.health.timeout).await
 }

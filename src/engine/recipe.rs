@@ -12,7 +12,7 @@ use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::Live;
 use crate::model::release::{Recipe, Release};
 use crate::releases::upload::Upload;
-use crate::routing::Route;
+use crate::routing::{Route, Target};
 use crate::services::Services;
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
@@ -57,6 +57,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         Question {
             check: check(&release.recipe, colour, &dir),
             address: address(&release.recipe, colour),
+            proxy_protocol: release.recipe.service.proxy_protocol,
             health: self.app.health.clone(),
             env: env(&release.recipe, colour),
             dir,
@@ -68,6 +69,12 @@ impl<R: Route, S: Services> Engine<R, S> {
 pub(super) fn address(recipe: &Recipe, colour: Colour) -> SocketAddr {
     let port = recipe.service.ports.as_ref().map_or(0, |ports| ports[colour]);
     (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Where clients of that colour go.
+pub(super) fn target(recipe: &Recipe, colour: Colour) -> Target {
+    let proxy_protocol = recipe.service.proxy_protocol;
+    Target { colour, address: address(recipe, colour), proxy_protocol }
 }
 
 /// The service that runs `release`, whose files are in `dir`, for the app.

@@ -8,7 +8,7 @@ use crate::model::colour::Colour;
 use crate::model::deployment::{Event, Live, Phase, Standby};
 use crate::model::health::Exit;
 use crate::model::release::ReleaseId;
-use crate::routing::{Canary, Route, Target};
+use crate::routing::{Canary, Route};
 use crate::services::{ServiceError, Services};
 
 /// How soon the start of the active service is tried again, at first and at most.
@@ -86,8 +86,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         let release = self.release(active);
         let recipe = release.as_ref().map(|release| &release.recipe);
         let of_now = recipe::of(&self.app, self.ports);
-        let address = recipe::address(recipe.unwrap_or(&of_now), active.colour);
-        if let Err(why) = self.world.point_at(active, address).await {
+        let target = recipe::target(recipe.unwrap_or(&of_now), active.colour);
+        if let Err(why) = self.world.point_at(target).await {
             tracing::error!(app = %self.app.name, why, "the route could not be pointed at the active service");
         }
         // Without an answer it is left alone: it may well be running.
@@ -147,8 +147,7 @@ impl<R: Route, S: Services> Engine<R, S> {
     async fn recover_canary(&mut self) {
         let canary = self.deployment.canary().and_then(|(live, plan)| {
             let recipe = self.release(live)?.recipe;
-            let target = Target { colour: live.colour, address: recipe::address(&recipe, live.colour) };
-            Some(Canary { target, share: plan.share })
+            Some(Canary { target: recipe::target(&recipe, live.colour), share: plan.share })
         });
         if let Err(why) = self.world.split(canary).await {
             tracing::error!(app = %self.app.name, why, "the clients could not be split as they were");

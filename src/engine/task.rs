@@ -24,7 +24,7 @@ use crate::model::share::Share;
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
-use crate::routing::{Canary, Route, Target};
+use crate::routing::{Canary, Route};
 use crate::services::{Exited, Services};
 use crate::state::{AppState, DORC, StateDir};
 
@@ -290,11 +290,11 @@ impl<R: Route, S: Services> Engine<R, S> {
             let why = format!("the release store does not have {}", live.release);
             return self.start_job(async move { Event::NotMoved(ticket, why) });
         };
-        let address = recipe::address(&release.recipe, live.colour);
+        let target = recipe::target(&release.recipe, live.colour);
         let world = self.world.clone();
         self.mover = self.find_mover();
         self.start_job(async move {
-            match world.point_at(live, address).await {
+            match world.point_at(target).await {
                 Ok(()) => Event::Moved(ticket),
                 Err(why) => Event::NotMoved(ticket, why),
             }
@@ -306,7 +306,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             let why = format!("the release store does not have {}", live.release);
             return self.start_job(async move { Event::NotMoved(ticket, why) });
         };
-        let target = Target { colour: live.colour, address: recipe::address(&release.recipe, live.colour) };
+        let target = recipe::target(&release.recipe, live.colour);
         let world = self.world.clone();
         self.start_job(async move {
             match world.split(Some(Canary { target, share })).await {

@@ -1,6 +1,5 @@
 //! A GET that must say 2xx.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -11,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, EXCERPT, connect, excerpt, milliseconds, no_answer};
+use super::{Answer, EXCERPT, Subject, connect, excerpt, milliseconds, no_answer};
 
 /// The longest head of an answer.
 const MAX_HEAD: usize = 32 << 10;
@@ -20,10 +19,10 @@ const MAX_HEAD: usize = 32 << 10;
 const BODY: (usize, Duration) = (32 << 10, Duration::from_millis(100));
 
 /// One request. Redirects are not followed: what they lead to need not be this service.
-pub(super) async fn probe(address: SocketAddr, path: &str, host: &str, timeout: Duration) -> Answer {
+pub(super) async fn probe(subject: Subject<'_>, path: &str, host: &str, timeout: Duration) -> Answer {
     let begin = Instant::now();
     let deadline = begin + timeout;
-    let stream = connect(address, timeout).await?;
+    let stream = connect(subject, timeout).await?;
     let failed = |reason: String| format!("GET {path}: {reason}");
     let request = Request::get(path)
         .header(header::HOST, host)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::colour::{ByColour, Colour};
 use super::hooks::Hooks;
+use super::proxy_protocol::ProxyProtocol;
 use super::release::ReleaseId;
 use super::share::Step;
 
@@ -164,6 +165,8 @@ pub struct ServiceConfig {
     pub working_dir: Option<ByColour<PathBuf>>,
     /// systemd's `MemoryMax`, as it was written.
     pub memory_max: Option<String>,
+    /// How it is told who its clients are, where dorc passes the bytes on; `None`: not at all.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How locked up the services are.
     pub sandbox: Sandbox,
     /// Whether the program says itself when it is ready (`Type=notify`).

@@ -3,7 +3,7 @@
 //! Choosing a target and being counted is one step under one lock, and so is moving the target: once
 //! `point_at` has returned, nothing new reaches the old colour and its count can only fall.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -87,10 +87,10 @@ impl Register {
 
     /// Chooses the target for one connection, which counts as the target's from here until the ticket is dropped.
     #[must_use]
-    pub fn choose(self: &Arc<Self>, client: IpAddr) -> Option<(SocketAddr, Ticket)> {
+    pub fn choose(self: &Arc<Self>, client: IpAddr) -> Option<(Target, Ticket)> {
         let mut inner = self.lock();
-        let Target { colour, address } = inner.course.of(client)?;
-        let list = &mut inner.open[colour];
+        let target = inner.course.of(client)?;
+        let list = &mut inner.open[target.colour];
         let entry = Arc::new(Entry {
             index: AtomicUsize::new(list.len()),
             last: AtomicU64::new(now() * 2),
@@ -99,7 +99,7 @@ impl Register {
         });
         list.push(Arc::clone(&entry));
         drop(inner);
-        Some((address, Ticket { register: Arc::clone(self), entry, colour }))
+        Some((target, Ticket { register: Arc::clone(self), entry, colour: target.colour }))
     }
 
     /// How many connections that colour has.
@@ -241,7 +241,7 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
 
@@ -250,7 +250,7 @@ mod tests {
     fn pointing_at_blue() -> Arc<Register> {
         let register = Arc::new(Register::default());
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        register.point_at(Some(Target { colour: Colour::Blue, address }));
+        register.point_at(Some(Target::new(Colour::Blue, address)));
         register
     }
 

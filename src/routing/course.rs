@@ -63,6 +63,12 @@ impl Course {
         Some(self.canary.filter(|canary| canary.takes(client)).map_or(target, |canary| canary.target))
     }
 
+    /// Whether somebody is to be told of each client, for which dorc has to be in the path.
+    #[must_use]
+    pub fn has_headers(self) -> bool {
+        self.targets().any(|target| target.proxy_protocol.is_some())
+    }
+
     /// All whom it sends somebody to.
     pub fn targets(self) -> impl Iterator<Item = Target> {
         self.target.into_iter().chain(self.target.and(self.canary).map(|canary| canary.target))
@@ -118,7 +124,7 @@ mod tests {
     const CLIENTS: u32 = 10_000;
 
     fn target(colour: Colour) -> Target {
-        Target { colour, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) }
+        Target::new(colour, SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
     }
 
     fn canary(parts: u16) -> Canary {

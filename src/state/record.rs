@@ -13,6 +13,7 @@ use crate::model::colour::{ByColour, Colour};
 use crate::model::deployment::{Live, Saved};
 use crate::model::health::Failure;
 use crate::model::hooks::{self, Hook};
+use crate::model::proxy_protocol::ProxyProtocol;
 use crate::model::release::{self, Catalogue};
 use crate::model::share;
 
@@ -109,6 +110,16 @@ pub(super) struct Recipe {
     /// Likewise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     credentials: BTreeMap<String, Credential>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<Proxy>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Proxy {
+    V1,
+    V2,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -331,6 +342,10 @@ impl From<&release::Recipe> for Recipe {
                     (name.clone(), Credential { path: path.clone(), encrypted: *encrypted })
                 })
                 .collect(),
+            proxy_protocol: service.proxy_protocol.map(|version| match version {
+                ProxyProtocol::V1 => Proxy::V1,
+                ProxyProtocol::V2 => Proxy::V2,
+            }),
         }
     }
 }
@@ -373,6 +388,10 @@ impl From<Recipe> for release::Recipe {
             user: record.user,
             working_dir: record.working_dir.map(ByColour::from),
             memory_max: record.memory_max,
+            proxy_protocol: record.proxy_protocol.map(|version| match version {
+                Proxy::V1 => ProxyProtocol::V1,
+                Proxy::V2 => ProxyProtocol::V2,
+            }),
             sandbox: if record.sandboxed { Sandbox::Strict } else { Sandbox::Off },
             notify: record.notify,
         };

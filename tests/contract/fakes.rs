@@ -26,7 +26,7 @@ mod route {
 
         fn target(&self, colour: Colour) -> Target {
             let address = SocketAddr::from(([127, 0, 0, 1], if colour == Colour::Green { 1 } else { 2 }));
-            Target { colour, address }
+            Target::new(colour, address)
         }
 
         async fn connect(&self, busy: bool) -> FakeClient {

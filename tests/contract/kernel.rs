@@ -144,7 +144,7 @@ impl Bed for KernelBed {
     }
 
     fn target(&self, colour: Colour) -> Target {
-        Target { colour, address: self.services[colour].address }
+        Target::new(colour, self.services[colour].address)
     }
 
     async fn connect(&self, busy: bool) -> TcpStream {

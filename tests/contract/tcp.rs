@@ -67,7 +67,7 @@ impl Bed for TcpBed {
     }
 
     fn target(&self, colour: Colour) -> Target {
-        Target { colour, address: self.services[colour] }
+        Target::new(colour, self.services[colour])
     }
 
     async fn connect(&self, busy: bool) -> TcpStream {

@@ -1,6 +1,7 @@
 //! Programs that nobody wrote for the kernel plane: however they listen, their clients go straight to them.
 
 mod cluster;
+mod headers;
 mod redis;
 mod sockets;
 mod workers;

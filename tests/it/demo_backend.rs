@@ -53,7 +53,8 @@ fn supervisor(dir: &Path) -> Embedded {
 async fn health(address: SocketAddr) -> Probe {
     let check = Check::Http { path: "/healthz".into(), host: "localhost".into() };
     let env = [].into();
-    let subject = Subject { address, up_for: Duration::ZERO, env: &env, dir: Path::new("/") };
+    let subject =
+        Subject { address, proxy_protocol: None, up_for: Duration::ZERO, env: &env, dir: Path::new("/") };
     timeout(PATIENCE, async {
         loop {
             let probe = probe(&check, subject, Duration::from_millis(500)).await;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use dorc::health::{Subject, probe};
 use dorc::model::app::Check;
 use dorc::model::health::Probe;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use dorc::model::proxy_protocol::ProxyProtocol;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -50,7 +51,13 @@ async fn server(pieces: &[&str], pause: Duration, hold: bool) -> Server {
 
 async fn ask(check: &Check, address: SocketAddr, timeout: Duration) -> Probe {
     let env = BTreeMap::from([("PORT".to_owned(), "8081".to_owned())]);
-    let subject = Subject { address, up_for: Duration::from_millis(300), env: &env, dir: Path::new("/tmp") };
+    let subject = Subject {
+        address,
+        proxy_protocol: None,
+        up_for: Duration::from_millis(300),
+        env: &env,
+        dir: Path::new("/tmp"),
+    };
     let mut probe = probe(check, subject, timeout).await;
     probe.answer = without_time(&probe.answer.replace(&address.to_string(), "ADDRESS"));
     probe
@@ -66,6 +73,31 @@ fn without_time(answer: &str) -> String {
         }
     }
     all.join(" ")
+}
+
+#[tokio::test]
+async fn a_service_that_wants_to_know_is_told_who_asks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = tokio::spawn(async move {
+        let (stream, client) = listener.accept().await.unwrap();
+        let mut stream = BufStream::new(stream);
+        let mut lines = [String::new(), String::new()];
+        for line in &mut lines {
+            stream.read_line(line).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let port = client.port();
+        let introduced = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {port} {}\r\n", address.port());
+        assert_eq!(lines, [introduced, "GET /healthz?x HTTP/1.1\r\n".to_owned()]);
+    });
+    let (env, dir) = (BTreeMap::new(), Path::new("/"));
+    let subject =
+        Subject { address, proxy_protocol: Some(ProxyProtocol::V1), up_for: Duration::ZERO, env: &env, dir };
+    let probe = probe(&http(), subject, PATIENCE).await;
+    assert!(probe.healthy, "{}", probe.answer);
+    asked.await.unwrap();
 }
 
 fn http() -> Check {

@@ -9,6 +9,7 @@ use dorc::model::colour::{ByColour, Colour};
 use dorc::model::deployment::{Live, Saved};
 use dorc::model::health::Failure;
 use dorc::model::hooks::{Hook, Hooks};
+use dorc::model::proxy_protocol::ProxyProtocol;
 use dorc::model::release::{Catalogue, Digest, Recipe, Release, ReleaseId, Verdict};
 use dorc::model::share::{Plan, Share, Step};
 use dorc::state::{AppState, Freeze, ReadError, StateDir};
@@ -68,12 +69,13 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let credentials = proptest::collection::btree_map(any::<String>(), credential, 0..3);
     let places =
         (env, option::of(path()), credentials, option::of(any::<String>()), option::of(both(path())));
-    let rest = (option::of(any::<String>()), any::<bool>(), any::<bool>(), path(), check, hooks());
+    let proxy = option::of(prop_oneof![Just(ProxyProtocol::V1), Just(ProxyProtocol::V2)]);
+    let rest = (option::of(any::<String>()), proxy, any::<bool>(), any::<bool>(), path(), check, hooks());
     (commands, places, rest).prop_map(
         |(
             (start, reload, stop, ports),
             (env, env_file, credentials, user, working_dir),
-            (memory_max, strict, notify, bin, check, hooks),
+            (memory_max, proxy_protocol, strict, notify, bin, check, hooks),
         )| {
             let sandbox = if strict { Sandbox::Strict } else { Sandbox::Off };
             let service = ServiceConfig {
@@ -87,6 +89,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
                 user,
                 working_dir,
                 memory_max,
+                proxy_protocol,
                 sandbox,
                 notify,
             };

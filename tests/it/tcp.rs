@@ -3,6 +3,7 @@
 mod canary;
 mod close;
 mod exhausted;
+mod headers;
 mod hold;
 mod listen;
 mod relay;
@@ -48,7 +49,7 @@ impl Setup {
     }
 
     async fn point_at(&self, colour: Colour, address: SocketAddr) {
-        self.route.point_at(Some(Target { colour, address })).await.unwrap();
+        self.route.point_at(Some(Target::new(colour, address))).await.unwrap();
     }
 
     async fn connect(&self) -> TcpStream {

@@ -11,6 +11,7 @@ use crate::config::values::{self, shown};
 use crate::config::{commands, defaults, paths};
 use crate::model::app::{Credential, Sandbox, ServiceConfig};
 use crate::model::colour::{ByColour, Colour};
+use crate::model::proxy_protocol::ProxyProtocol;
 
 /// The longest value of an environment variable: the kernel passes no longer one to a program.
 const MAX_VALUE: usize = 100_000;
@@ -25,6 +26,7 @@ pub(super) fn read(section: &Section<'_, '_>) -> ServiceConfig {
     let default = defaults::service();
     let both = |words: Vec<String>| ByColour::from_fn(|_| words.clone());
     let sandbox = [("strict", Sandbox::Strict), ("off", Sandbox::Off)];
+    let proxy = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
     let user = section.get("user", optional_user).flatten();
     if user.as_deref() == Some("root") {
         let message = "the program runs as root, and so does whoever gets in through it";
@@ -41,6 +43,7 @@ pub(super) fn read(section: &Section<'_, '_>) -> ServiceConfig {
         user,
         working_dir: section.get("working_dir", |value| working_dir(value, base)).flatten(),
         memory_max: section.get("memory_max", values::memory_max),
+        proxy_protocol: section.get("proxy_protocol", |value| values::one_of(value, &proxy)),
         sandbox: section.get("sandbox", |value| values::one_of(value, &sandbox)).unwrap_or(default.sandbox),
         notify: section.get("notify", values::flag).unwrap_or(default.notify),
     }

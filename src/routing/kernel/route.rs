@@ -188,6 +188,9 @@ impl KernelRoute {
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
         match &*lock(&self.0.shortcut) {
+            Ok(_) if self.0.tcp.course().has_headers() => {
+                Some("the service is told of its clients by the PROXY protocol".into())
+            }
             Ok(shortcut) => shortcut.obstacles[self.0.tcp.pointing_at()?.colour].clone(),
             Err(reason) => Some(reason.clone()),
         }
@@ -316,7 +319,8 @@ impl KernelRoute {
     async fn look(&self) -> bool {
         let _turn = self.0.turn.lock().await;
         let course = self.0.tcp.course();
-        let Some(shortcut) = self.shortcut().filter(|_| course.target.is_some()) else { return false };
+        let is_straight = course.target.is_some() && !course.has_headers();
+        let Some(shortcut) = self.shortcut().filter(|_| is_straight) else { return false };
         let mut all = true;
         for target in course.targets() {
             all &= self.seat(&shortcut, target).await.is_ok();
@@ -334,7 +338,7 @@ impl KernelRoute {
             self.0.tcp.steer(course);
             return Ok(());
         };
-        for target in course.targets() {
+        for target in course.targets().filter(|_| !course.has_headers()) {
             if let Err(reason) = self.seat(&shortcut, target).await {
                 tracing::debug!(app = %self.0.name, %reason, "connections fall through for now");
             }

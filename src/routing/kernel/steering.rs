@@ -351,8 +351,10 @@ impl Entry {
     fn encode(&self) -> [u8; APP] {
         let mut bytes = [0; APP];
         let mut put = |place: usize, word: u32| bytes[place..place + 4].copy_from_slice(&word.to_ne_bytes());
-        // While all are held they fall through to dorc's own listener. A daemon that starts then knows of no pause.
-        if let Some(Target { colour, address }) = self.course.target.filter(|_| !self.course.held) {
+        // They fall through to dorc's own listener while all are held (a daemon that starts then knows of no pause), and where a
+        // service wants a header.
+        let falls_through = self.course.held || self.course.has_headers();
+        if let Some(Target { colour, address, .. }) = self.course.target.filter(|_| !falls_through) {
             put(0, active(colour));
             put(4, u32::from(address.port()));
             if let Some(Canary { target, share }) = self.course.canary {
@@ -374,7 +376,7 @@ impl Entry {
         let name = String::from_utf8_lossy(&bytes[APP_NAME]).trim_end_matches('\0').to_owned();
         let target = |colour: Colour, port: u32| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?));
-            Some(Target { colour, address })
+            Some(Target::new(colour, address))
         };
         let colour = Colour::BOTH.into_iter().find(|colour| active(*colour) == word(0));
         let active = colour.and_then(|colour| target(colour, word(4)));
@@ -468,7 +470,7 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written() {
         let name = "a".repeat(MAX_NAME);
-        let target = |colour| Target { colour, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 65535)) };
+        let target = |colour| Target::new(colour, SocketAddr::from((Ipv4Addr::LOCALHOST, 65535)));
         for colour in [None, Some(Colour::Blue), Some(Colour::Green)] {
             let course = Course::default().point_at(colour.map(target));
             let canary = colour.and_then(|colour: Colour| {

@@ -1,7 +1,7 @@
 //! Accepting on one thread: who comes gets a seat, and who finds none waits in the kernel's queue.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +30,7 @@ pub(super) struct Accepting {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
-    pub(super) address: IpAddr,
+    pub(super) address: SocketAddr,
     pub(super) seat: Seat,
 }
 
@@ -69,7 +69,7 @@ impl Accepting {
                 }
                 // One by TCP has an address.
                 let address = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+                let address = address.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
                 Accepted::One(Client { socket, address, seat })
             }
             Err(Errno::AGAIN) => Accepted::Nobody,

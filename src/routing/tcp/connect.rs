@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrAny, SocketFlags, SocketType, connect, getsockname, recv, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, connect, getsockname, recv,
+    send, socket_with,
 };
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use super::Shared;
 use super::accept::Client;
 use super::mailbox::{Letter, Mailbox};
 use super::relay::Relay;
+use super::room::Seat;
 use crate::model::colour::Colour;
 use crate::routing::Target;
 use crate::routing::connections::Ticket;
@@ -46,6 +48,27 @@ impl Pace {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         pause
+    }
+}
+
+/// A connection to a service, which counts as one of its colour.
+struct Way {
+    service: OwnedFd,
+    target: Target,
+    ticket: Ticket,
+}
+
+impl Way {
+    /// Joins its two ends. A service that wants to know is told first who its client is.
+    fn join(self, client: OwnedFd, peer: SocketAddr, seat: Seat) -> Box<Relay> {
+        let Self { service, target, ticket } = self;
+        if let Some(version) = target.proxy_protocol {
+            let listen = getsockname(&client).ok().and_then(|own| SocketAddr::try_from(own).ok());
+            let header = version.header(peer, listen.unwrap_or(target.address));
+            // There is room for the first bytes of a connection; a service that is gone again is noticed by its relay.
+            let _ = send(&service, &header, SendFlags::NOSIGNAL);
+        }
+        Box::new(Relay::new(client, service, ticket, seat))
     }
 }
 
@@ -86,11 +109,13 @@ pub(super) fn serve(route: &Arc<Shared>, client: Client, thread: &Arc<Mailbox>) 
     let mut started = None;
     // Nobody overtakes those who are held already; beside a canary they may be held for the other service.
     if (route.held.load(Relaxed) == 0 || route.register.course().canary.is_some())
-        && let Some((address, ticket)) = route.register.choose(peer)
+        && let Some((target, ticket)) = route.register.choose(peer.ip())
     {
-        match dial(address) {
-            Ok(Dial::Connected(service)) => return Some(Box::new(Relay::new(client, service, ticket, seat))),
-            Ok(Dial::Waiting(service)) => started = Some((service, ticket)),
+        match dial(target.address) {
+            Ok(Dial::Connected(service)) => {
+                return Some(Way { service, target, ticket }.join(client, peer, seat));
+            }
+            Ok(Dial::Waiting(service)) => started = Some(Way { service, target, ticket }),
             Err(_) => {}
         }
     }
@@ -98,8 +123,8 @@ pub(super) fn serve(route: &Arc<Shared>, client: Client, thread: &Arc<Mailbox>) 
     let held = started.is_none().then(|| Held::new(route));
     let (shared, thread) = (Arc::clone(route), Arc::clone(thread));
     route.waiting.spawn(async move {
-        if let Some((client, service, ticket)) = shared.wait(client, peer, started, held).await {
-            thread.send(Letter::Carry(Box::new(Relay::new(client, service, ticket, seat))));
+        if let Some((client, way)) = shared.wait(client, peer.ip(), started, held).await {
+            thread.send(Letter::Carry(way.join(client, peer, seat)));
         }
     });
     None
@@ -111,19 +136,19 @@ impl Shared {
         self: &Arc<Self>,
         client: OwnedFd,
         peer: IpAddr,
-        started: Option<(OwnedFd, Ticket)>,
+        started: Option<Way>,
         held: Option<Held>,
-    ) -> Option<(OwnedFd, OwnedFd, Ticket)> {
-        if let Some((service, ticket)) = started
+    ) -> Option<(OwnedFd, Way)> {
+        if let Some(Way { service, target, ticket }) = started
             && let Ok(Ok(service)) = timeout(HANDSHAKE, established(service)).await
         {
-            return Some((client, service, ticket));
+            return Some((client, Way { service, target, ticket }));
         }
         self.hold(client, peer, held.unwrap_or_else(|| Held::new(self))).await
     }
 
     /// Keeps a client until a service has taken it; `None`: it has gone away, or its time is over.
-    async fn hold(&self, client: OwnedFd, peer: IpAddr, _held: Held) -> Option<(OwnedFd, OwnedFd, Ticket)> {
+    async fn hold(&self, client: OwnedFd, peer: IpAddr, _held: Held) -> Option<(OwnedFd, Way)> {
         let patience = self.patience();
         let client = TcpStream::from_std(client.into()).ok()?;
         let found = tokio::select! {
@@ -135,12 +160,12 @@ impl Shared {
         if found.is_err() {
             self.given_up.fetch_add(1, Relaxed);
         }
-        let (service, ticket) = found.ok()?;
-        Some((client.into_std().ok()?.into(), service, ticket))
+        let way = found.ok()?;
+        Some((client.into_std().ok()?.into(), way))
     }
 
     /// A connection to the service of this client, whichever and whenever.
-    async fn find(&self, peer: IpAddr) -> (OwnedFd, Ticket) {
+    async fn find(&self, peer: IpAddr) -> Way {
         let mut moves = self.moves.subscribe();
         loop {
             moves.mark_unchanged();
@@ -154,7 +179,7 @@ impl Shared {
 
     /// Tries in turn with all others that wait for the same service until it answers. Whoever is first goes on at the pace;
     /// once it succeeds, each of those behind it succeeds at its first attempt.
-    async fn attempt(&self, peer: IpAddr) -> (OwnedFd, Ticket) {
+    async fn attempt(&self, peer: IpAddr) -> Way {
         let Some(target) = self.register.course().of(peer) else { return pending().await };
         let mut pace = self.paces[target.colour].lock().await;
         loop {
@@ -169,12 +194,13 @@ impl Shared {
         }
     }
 
-    async fn connect(&self, peer: IpAddr) -> io::Result<(OwnedFd, Ticket)> {
-        let (address, ticket) = self.register.choose(peer).ok_or(io::ErrorKind::NotConnected)?;
-        match dial(address)? {
-            Dial::Connected(service) => Ok((service, ticket)),
-            Dial::Waiting(service) => Ok((established(service).await?, ticket)),
-        }
+    async fn connect(&self, peer: IpAddr) -> io::Result<Way> {
+        let (target, ticket) = self.register.choose(peer).ok_or(io::ErrorKind::NotConnected)?;
+        let service = match dial(target.address)? {
+            Dial::Connected(service) => service,
+            Dial::Waiting(service) => established(service).await?,
+        };
+        Ok(Way { service, target, ticket })
     }
 
     async fn closed(&self) {

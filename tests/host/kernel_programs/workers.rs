@@ -5,7 +5,7 @@ use crate::apps::{self, Traffic};
 use crate::host::TestHost;
 
 /// nginx as a dynamic user in the strict sandbox: all that it writes is in its state directory.
-const NGINX: &str = r#"
+pub(super) const NGINX: &str = r#"
     printf %s $1 >version
     cat >nginx.conf.in <<'END'
 daemon off;
@@ -24,6 +24,7 @@ http {
         listen 127.0.0.1:PORT LISTEN;
         location = / { return 200 "VERSION"; }
         location = /peer { return 200 "$remote_port $pid"; }
+        location = /who { return 200 "$remote_addr $proxy_protocol_addr"; }
     }
 }
 END
@@ -37,10 +38,11 @@ END
     chmod +x run
 "#;
 
+/// How it is run.
+pub(super) const APP: &str = "release_bin = \"run\"\n[health]\npath = \"/\"\n";
+
 fn nginx(listen: &str) -> Option<TestHost> {
-    let upload = format!("LISTEN={listen}\n{NGINX}");
-    let file = "release_bin = \"run\"\n[health]\npath = \"/\"\n";
-    serving(&Program { upload: &upload, file })
+    serving(&Program { upload: &format!("LISTEN={listen}\n{NGINX}"), file: APP })
 }
 
 /// Reloads nginx under traffic, several times, with more workers each time, and loses nothing.

@@ -12,6 +12,7 @@ use dorc::model::app::{
 };
 use dorc::model::colour::{ByColour, Colour};
 use dorc::model::hooks::{Hook, Hooks};
+use dorc::model::proxy_protocol::ProxyProtocol;
 use dorc::model::share::{Share, Step};
 
 use super::fixtures::valid;
@@ -89,6 +90,7 @@ fn every_key_arrives() {
             user: Some("www-data".to_owned()),
             working_dir: dirs("/srv/www/blue-web", "/srv/www/green-web"),
             memory_max: Some("512M".to_owned()),
+            proxy_protocol: Some(ProxyProtocol::V2),
             sandbox: Sandbox::Off,
             notify: true,
         },

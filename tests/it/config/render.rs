@@ -11,6 +11,7 @@ use dorc::model::app::{
 };
 use dorc::model::colour::ByColour;
 use dorc::model::hooks::{Hook, Hooks};
+use dorc::model::proxy_protocol::ProxyProtocol;
 use dorc::model::share::{Share, Step};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -69,12 +70,14 @@ fn service() -> impl Strategy<Value = ServiceConfig> {
         (command(), option::of(command()), ports, env, option::of(path()), credentials),
         (option::of("[a-z_][a-z0-9_-]{0,8}"), option::of(working_dir)),
         (option::of(prop_oneof![Just("512M".to_owned()), Just("50%".to_owned())]), sandbox, any::<bool>()),
+        option::of(prop_oneof![Just(ProxyProtocol::V1), Just(ProxyProtocol::V2)]),
     )
         .prop_map(
             |(
                 (start, reload, ports, env, env_file, credentials),
                 (user, working_dir),
                 (memory_max, sandbox, notify),
+                proxy_protocol,
             )| {
                 ServiceConfig {
                     start: both(start),
@@ -87,6 +90,7 @@ fn service() -> impl Strategy<Value = ServiceConfig> {
                     user,
                     working_dir,
                     memory_max,
+                    proxy_protocol,
                     sandbox,
                     notify,
                 }
@@ -149,6 +153,7 @@ fn app() -> impl Strategy<Value = App> {
             app.plane = plane;
             app.deployers = deployers;
             app.service = service;
+            app.service.proxy_protocol.take_if(|_| plane == PlaneChoice::Kernel);
             app.health = health;
             app.hooks = hooks;
             app.switch = switch;

@@ -17,7 +17,7 @@ fn share(text: &str) -> Share {
 }
 
 fn client_of_the_canary() -> IpAddr {
-    let target = Target { colour: Colour::Blue, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
+    let target = Target::new(Colour::Blue, SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
     let canary = Canary { target, share: share("10%") };
     let mut clients = (0..=255).map(|n| IpAddr::from(Ipv4Addr::new(127, 0, 0, n)));
     clients.find(|client| canary.takes(*client)).unwrap()

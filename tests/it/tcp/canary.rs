@@ -36,7 +36,7 @@ async fn get(clients: &mut [TcpStream], answer: &str) {
 async fn with_canary(active: SocketAddr, canary: SocketAddr) -> (Setup, Canary) {
     let setup = Setup::with_hold(PATIENCE);
     setup.point_at(Colour::Green, active).await;
-    let target = Target { colour: Colour::Blue, address: canary };
+    let target = Target::new(Colour::Blue, canary);
     let canary = Canary { target, share: "50%".parse().unwrap() };
     setup.route.split(Some(canary)).await.unwrap();
     (setup, canary)

@@ -133,7 +133,7 @@ async fn finishing_waits_for_answers_and_leaves_the_socket_to_the_successor() {
     let successor = Setup::with_hold(PATIENCE);
     let adopted = store.into_iter().map(|(_, socket)| socket.into()).collect();
     let route = successor.plane.open(&[address], PATIENCE, adopted).unwrap();
-    let target = dorc::routing::Target { colour: Colour::Blue, address: service.address };
+    let target = dorc::routing::Target::new(Colour::Blue, service.address);
     route.point_at(Some(target)).await.unwrap();
     expect(&mut late, "answer").await;
 }
