@@ -25,9 +25,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// How long requests get after a SIGTERM.
 const GRACE: Duration = Duration::from_secs(9);
+
+/// For so long a connection goes on after a SIGTERM before it takes no more requests: one that has arrived counts, also where
+/// nobody has read it yet.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The longest that `/slow` may take.
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -89,7 +94,7 @@ pub async fn run(port: u16, dir: &Path) -> anyhow::Result<ExitCode> {
     let _ = ending.send(true);
     let finished = async { while connections.join_next().await.is_some() {} };
     // Those that take longer are cut: the supervisor would do it a moment later.
-    let _ = tokio::time::timeout(GRACE, finished).await;
+    let _ = timeout(GRACE, finished).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,9 +115,12 @@ async fn serve(backend: Arc<Backend>, stream: TcpStream, mut end: watch::Receive
     // A connection that ends with an error is the client's affair.
     tokio::select! {
         _ = &mut connection => return,
-        _ = end.wait_for(|end| *end) => connection.as_mut().graceful_shutdown(),
+        _ = end.wait_for(|end| *end) => {}
     }
-    let _ = connection.await;
+    if timeout(MOMENT, &mut connection).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
 }
 
 async fn answer(
