@@ -79,6 +79,7 @@ pub(super) fn switch() -> SwitchConfig {
         promote: Promote::Manual,
         drain: Some(Duration::from_secs(30)),
         bake: Duration::from_secs(30),
+        failover: false,
         canary: Vec::new(),
         hold: Duration::from_secs(10),
     }

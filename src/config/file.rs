@@ -96,6 +96,7 @@ fn switch(section: &Section<'_, '_>) -> SwitchConfig {
         bake: section
             .get("bake", |value| values::duration(value, Duration::ZERO..=7 * DAY))
             .unwrap_or(default.bake),
+        failover: section.get("failover", values::flag).unwrap_or(default.failover),
         hold: section
             .get("hold", |value| values::duration(value, Duration::ZERO..=10 * MINUTE))
             .unwrap_or(default.hold),

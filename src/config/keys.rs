@@ -41,7 +41,7 @@ pub static FORMAT: Format = Format(&[
     ("service.ports", &["blue", "green"]),
     ("health", &["path", "host", "command", "interval", "timeout", "successes", "deadline"]),
     ("hooks", &["prepare", "verify", "switched", "bake", "failed", "deadline"]),
-    ("switch", &["promote", "drain", "bake", "canary", "hold"]),
+    ("switch", &["promote", "drain", "bake", "failover", "canary", "hold"]),
     ("release", &["keep", "settle", "signed_by"]),
 ]);
 

@@ -156,6 +156,8 @@ fn switch(page: &mut Page, switch: &SwitchConfig, default: &SwitchConfig) {
         differs(&switch.drain, &default.drain, |drain| drain.as_ref().map_or(quoted("forever"), duration));
     page.either("drain", drain, "\"30s\"", "what old connections get");
     page.either("bake", differs(&switch.bake, &default.bake, duration), "\"30s\"", "watched for this long");
+    let failover = differs(&switch.failover, &default.failover, bool::to_string);
+    page.either("failover", failover, "false", "true: one that keeps ending later is left, too");
     let steps = differs(&switch.canary, &default.canary, |steps| {
         let steps = steps
             .iter()

@@ -54,13 +54,13 @@ pub(super) fn event(notice: Notice) -> api::Event {
         Notice::CanaryEnded { canary, bad: None, .. } => {
             api::Event::CanaryEnded { colour: canary.colour.to_string(), release: canary.release.to_string() }
         }
-        Notice::Bad(live, why) | Notice::CanaryEnded { canary: live, bad: Some(why), .. } => {
-            api::Event::Bad {
-                colour: live.colour.to_string(),
-                release: live.release.to_string(),
-                failure: failure(&why),
-            }
-        }
+        Notice::Bad(live, why)
+        | Notice::KeepsEnding(live, why)
+        | Notice::CanaryEnded { canary: live, bad: Some(why), .. } => api::Event::Bad {
+            colour: live.colour.to_string(),
+            release: live.release.to_string(),
+            failure: failure(&why),
+        },
         Notice::Unhealthy(live, why) => api::Event::Unhealthy {
             colour: live.colour.to_string(),
             release: live.release.to_string(),

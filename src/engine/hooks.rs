@@ -71,7 +71,9 @@ impl<R: Route, S: Services> Engine<R, S> {
                     self.run_aside(Hook::Bake, *to, None).await;
                 }
             }
-            Notice::Failed(live, failure) | Notice::Bad(live, failure) => {
+            Notice::Failed(live, failure)
+            | Notice::Bad(live, failure)
+            | Notice::KeepsEnding(live, failure) => {
                 self.run_aside(Hook::Failed, *live, Some(&failure.reason)).await;
             }
             _ => {}

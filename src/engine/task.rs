@@ -419,6 +419,7 @@ pub(super) fn policy(app: &App, state: &AppState) -> Policy {
         promote: app.switch.promote,
         drain: app.switch.drain,
         bake: app.switch.bake,
+        failover: app.switch.failover,
         deadline: app.health.deadline + hooks::before_traffic(app, state),
         canary: app.switch.canary.clone(),
         frozen: state.freeze.is_some(),

@@ -83,6 +83,10 @@ impl<R: Route, S: Services> Engine<R, S> {
                 tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "bad, it is rolled back");
                 self.record(DORC, "bake", None, Some(*live), Err(&failure.reason)).await;
             }
+            Notice::KeepsEnding(live, failure) => {
+                tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "bad, traffic goes to the other service");
+                self.record(DORC, "failover", None, Some(*live), Err(&failure.reason)).await;
+            }
             Notice::Unhealthy(live, failure) => {
                 tracing::error!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not healthy any more");
                 self.record(DORC, "health", None, Some(*live), Err(&failure.reason)).await;

@@ -225,6 +225,8 @@ pub struct SwitchConfig {
     pub drain: Option<Duration>,
     /// How long the new colour is watched after a switch.
     pub bake: Duration,
+    /// Whether traffic goes to the other colour, if that is warm, when the active one keeps ending later.
+    pub failover: bool,
     /// The steps of a canary; none: only where a share is named.
     pub canary: Vec<Step>,
     /// How long a connection waits for a service that is restarting.

@@ -242,6 +242,8 @@ pub struct Policy {
     pub drain: Option<Duration>,
     /// How long what got the traffic is watched.
     pub bake: Duration,
+    /// Whether what keeps ending by itself after that is left as well.
+    pub failover: bool,
     /// How long a candidate has.
     pub deadline: Duration,
     /// The steps of a canary.
@@ -278,6 +280,8 @@ pub struct Deployment {
     patient: Vec<Ask>,
     /// Those who want back what traffic is being moved away from.
     later: Vec<Ask>,
+    /// When the active service ended by itself lately.
+    ends: Vec<Instant>,
     last_ticket: Ticket,
 }
 
@@ -297,6 +301,7 @@ impl Deployment {
             queued: None,
             patient: Vec::new(),
             later: Vec::new(),
+            ends: Vec::new(),
             last_ticket: 0,
         }
     }

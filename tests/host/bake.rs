@@ -104,3 +104,30 @@ fn a_daemon_that_is_killed_in_the_bake_goes_on_watching() {
     });
     assert_eq!(host.sh("curl --silent localhost"), "one");
 }
+
+#[test]
+fn a_service_that_keeps_ending_later_is_left_for_the_other_one() {
+    let Some(host) = user::with_two_versions() else { return };
+    host.sh("sed -i '/^bake = /a failover = true' /etc/dorc/apps/web.toml; dorc update web; dorc switch web");
+    user::wait_for_warm(&host);
+    let load = user::load(&host, "--keep-alive 0 --one-shot 4 --every 5ms --expect one,two");
+    let kill_9_anew = "
+        pid() { systemctl show --value -p MainPID blue-web; }
+        last=0
+        for _ in 1 2 3; do
+            while [ $(pid) = 0 ] || [ $(pid) = $last ]; do sleep 0.05; done
+            last=$(pid); kill -9 $last
+        done";
+    host.sh(kill_9_anew);
+    let status = user::wait_for(&host, "failed over", |status| status["active"] == "green");
+    assert_eq!(host.sh("curl --silent localhost"), "one");
+    let counted = load.wait().json();
+    assert!(failed(&counted) <= 3 * 4, "only what it dropped: {counted}");
+    assert_ne!(counted["bodies"]["one"], 0, "{counted} {status}");
+    let history = host.sh("dorc history web");
+    assert!(history.contains("failover") && history.contains("it keeps ending"), "{history}");
+    // A user may have it back.
+    user::wait_for(&host, "settled", |status| status["phase"] == "steady");
+    host.sh("dorc deploy web --release r2");
+    assert_eq!(host.sh("curl --silent localhost"), "two");
+}

@@ -113,6 +113,19 @@ pub fn of_bake(before: &Deployment, event: &Event, commands: &[Command]) {
     assert!(!commands.iter().any(back), "rolled back before the route moved");
 }
 
+/// What has proved itself is left only if it keeps ending and the app wants that; then it is called bad.
+pub fn of_loyalty(before: &Deployment, event: &Event, commands: &[Command], policy: &Policy) {
+    let fails = matches!(event, Event::Exited(..) | Event::Unhealthy(..));
+    let Some(active) = before.active().filter(|_| fails && !before.is_baking()) else { return };
+    let leaves = |command: &Command| matches!(command, Command::PointAt(_, to) if to.colour != active.colour);
+    if commands.iter().any(leaves) {
+        let is_bad =
+            |command: &Command| matches!(command, Command::MarkBad(bad, _) if *bad == active.release);
+        let ended = matches!(event, Event::Exited(colour, _) if *colour == active.colour);
+        assert!(policy.failover && ended && commands.iter().any(is_bad), "{event:?}: {commands:?}");
+    }
+}
+
 /// A candidate never comes up where traffic goes.
 pub fn of_try(live: Live, route: Option<Live>, deployment: &Deployment) {
     assert!(route.is_none_or(|to| to.colour != live.colour), "{live:?} replaces what gets the traffic");

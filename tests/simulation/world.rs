@@ -217,6 +217,7 @@ impl World {
         rules::of_transition(before, &event, &commands);
         rules::of_preparing(before, &event, &commands);
         rules::of_bake(&deployment, &event, &commands);
+        rules::of_loyalty(&deployment, &event, &commands, &self.policy);
         rules::of_jobs(&commands, self.deployment.phase());
         rules::of_canary(&deployment, &event, &commands, &self.policy);
         rules::of_deployment(&self.deployment, &self.policy);
@@ -562,6 +563,7 @@ fn policy(random: &mut Random) -> Policy {
         promote: random.pick(&[Promote::Manual, Promote::Manual, Promote::Auto]),
         drain: random.pick(&[Some(Duration::ZERO), Some(Duration::from_secs(30)), None]),
         bake: random.pick(&[Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60)]),
+        failover: random.once_in(2),
         deadline: Duration::from_secs(1 + random.below(60)),
         canary: random.pick(&[Vec::new(), steps()]),
         frozen: random.once_in(8),

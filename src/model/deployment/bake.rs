@@ -1,12 +1,16 @@
 //! After a switch: the old connections finish, and the new service proves itself or traffic goes back.
 
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::transitions::{Commands, Left, done};
 use super::{Ask, Command, Deployment, Live, Notice, Outcome, Phase, Standby, Tally, Ticket, Wait, Way};
 use crate::model::colour::Colour;
 use crate::model::health::{Exit, Failure};
+
+/// A service that ends so often within such a time keeps ending.
+const ENDS: usize = 3;
+const WITHIN: Duration = Duration::from_secs(60);
 
 impl Deployment {
     /// Whether what gets traffic has to prove itself at all.
@@ -95,10 +99,19 @@ impl Deployment {
         }
         let Some(active) = self.active().filter(|active| active.colour == colour) else { return };
         if self.is_baking() {
-            self.fall_back(Failure::because(format!("it ended: {exit}")), now, out);
-        } else {
-            out.push(Command::Tell(Notice::ActiveExited(active, exit)));
+            return self.fall_back(Failure::because(format!("it ended: {exit}")), now, out);
         }
+        out.push(Command::Tell(Notice::ActiveExited(active, exit.clone())));
+        if self.keeps_ending(now) && self.policy.failover {
+            self.fall_back(Failure::because(format!("it keeps ending: {exit}")), now, out);
+        }
+    }
+
+    /// Counts that the active service ended; whether that happened too often.
+    fn keeps_ending(&mut self, now: Instant) -> bool {
+        self.ends.retain(|end| now.saturating_duration_since(*end) < WITHIN);
+        self.ends.push(now);
+        self.ends.len() >= ENDS
     }
 
     pub(super) fn unhealthy(&mut self, live: Live, failure: Failure, now: Instant, out: &mut Commands) {
@@ -117,15 +130,18 @@ impl Deployment {
 
     /// What got the traffic is bad: the route goes back to what is still warm.
     fn fall_back(&mut self, failure: Failure, now: Instant, out: &mut Commands) {
-        let (Phase::Draining { active, old, asks, .. } | Phase::Baking { active, old, asks, .. }) =
-            &mut self.phase
-        else {
-            return;
+        type Told = fn(Live, Failure) -> Notice;
+        let (bad, old, asks, told): (_, _, _, Told) = match &mut self.phase {
+            Phase::Draining { active, old, bake: Some(_), asks, .. }
+            | Phase::Baking { active, old, asks, .. } => (*active, *old, mem::take(asks), Notice::Bad),
+            Phase::Steady { active, standby: Standby::Warm(warm) } => {
+                (*active, *warm, Vec::new(), Notice::KeepsEnding)
+            }
+            _ => return,
         };
-        let (bad, old, asks) = (*active, *old, mem::take(asks));
         out.extend([
             Command::MarkBad(bad.release, failure.clone()),
-            Command::Tell(Notice::Bad(bad, failure.clone())),
+            Command::Tell(told(bad, failure.clone())),
         ]);
         self.switch(Some(bad), old, Way::Fallen { failure, asks }, Vec::new(), now, out);
     }

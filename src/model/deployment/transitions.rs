@@ -265,6 +265,7 @@ impl Deployment {
         }
         let (from, way, asks) = (*from, mem::replace(way, Way::Forth), mem::take(asks));
         let active = Live { colour: inactive_of(from), release: *to };
+        self.ends.clear();
         out.extend([
             Command::MarkServed(active.release),
             Command::Persist,

@@ -106,6 +106,7 @@ fn every_key_arrives() {
             promote: Promote::Auto,
             drain: None,
             bake: Duration::ZERO,
+            failover: true,
             canary: vec![step(500, 600), step(2500, 3600)],
             hold: Duration::from_secs(5),
         },

@@ -124,8 +124,17 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
         let step = |(parts, time)| Some(Step { share: Share::new(parts)?, time });
         steps.into_iter().filter_map(step).collect()
     });
-    (promote, option::of(millis(0..9_000_000)), millis(0..600_000), canary, millis(0..600_000))
-        .prop_map(|(promote, drain, bake, canary, hold)| SwitchConfig { promote, drain, bake, canary, hold })
+    let bake = (millis(0..600_000), any::<bool>());
+    (promote, option::of(millis(0..9_000_000)), bake, canary, millis(0..600_000)).prop_map(
+        |(promote, drain, (bake, failover), canary, hold)| SwitchConfig {
+            promote,
+            drain,
+            bake,
+            failover,
+            canary,
+            hold,
+        },
+    )
 }
 
 fn hooks() -> impl Strategy<Value = Hooks> {

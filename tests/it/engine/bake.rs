@@ -127,3 +127,50 @@ async fn a_release_can_be_made_ready_without_a_move() {
     }
     bed.steady_on(Colour::Green, 1).await;
 }
+
+/// One whose second release proved itself long since and ends so often, with this pause after each end.
+async fn ending(failover: bool, times: u32, pause: Duration) -> Bed {
+    let bed = Bed::with(|app| {
+        app.switch.failover = failover;
+        app.switch.bake = Duration::ZERO;
+    })
+    .await;
+    bed.upload("1", "");
+    bed.steady_on(Colour::Green, 1).await;
+    bed.upload("2", "");
+    bed.warm(2).await;
+    bed.switch().await;
+    bed.warm(1).await;
+    for _ in 0..times {
+        bed.services.crash(&bed.id(Colour::Blue));
+        sleep(pause).await;
+    }
+    bed
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_ending_later_is_left_where_that_is_wanted() {
+    let bed = ending(true, 3, Duration::from_secs(10)).await;
+    let view = bed.steady_on(Colour::Green, 1).await;
+    let phase = view.deployment.phase();
+    assert!(matches!(phase, Phase::Steady { standby: Standby::Failed(..), .. }), "{phase:?}");
+    let Verdict::Failed(failure) = &view.catalogue.find("r2").unwrap().verdict else { panic!("{phase:?}") };
+    assert!(failure.reason.contains("keeps ending"), "{failure:?}");
+    // There is nothing left to go to.
+    for _ in 0..9 {
+        bed.services.crash(&bed.id(Colour::Green));
+        sleep(Duration::from_secs(1)).await;
+    }
+    bed.steady_on(Colour::Green, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_now_and_then_or_must_not_be_left_stays() {
+    for bed in [
+        ending(true, 2, Duration::from_secs(1)).await,
+        ending(true, 9, Duration::from_secs(40)).await,
+        ending(false, 9, Duration::from_secs(1)).await,
+    ] {
+        bed.steady_on(Colour::Blue, 2).await;
+    }
+}
