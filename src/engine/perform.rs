@@ -67,6 +67,10 @@ impl<R: Route, S: Services> World<R, S> {
         question: &Question,
         mut exits: broadcast::Receiver<(Colour, Exit)>,
     ) -> Result<String, Failure> {
+        // What it replaces may take long to end, which is not its own time.
+        if let Err(error) = self.services.stop(&service.id).await {
+            return Err(Failure::because(format!("the service before it could not be stopped: {error}")));
+        }
         let deadline = now() + question.health.deadline;
         let started = match self.services.start(service).await {
             Ok(()) => {

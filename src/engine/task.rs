@@ -25,6 +25,7 @@ use crate::releases::intake::{Intake, Seen};
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::routing::{Canary, Route};
+use crate::services::unit::STOP_TIMEOUT;
 use crate::services::{Exited, Services};
 use crate::state::{AppState, DORC, StateDir};
 
@@ -420,7 +421,7 @@ pub(super) fn policy(app: &App, state: &AppState) -> Policy {
         drain: app.switch.drain,
         bake: app.switch.bake,
         failover: app.switch.failover,
-        deadline: app.health.deadline + hooks::before_traffic(app, state),
+        deadline: STOP_TIMEOUT + app.health.deadline + hooks::before_traffic(app, state),
         canary: app.switch.canary.clone(),
         frozen: state.freeze.is_some(),
     }

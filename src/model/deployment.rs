@@ -244,7 +244,7 @@ pub struct Policy {
     pub bake: Duration,
     /// Whether what keeps ending by itself after that is left as well.
     pub failover: bool,
-    /// How long a candidate has.
+    /// How long a candidate has, and what it replaces before it to end.
     pub deadline: Duration,
     /// The steps of a canary.
     pub canary: Vec<Step>,

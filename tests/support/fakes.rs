@@ -119,8 +119,8 @@ impl Route for FakeRoute {
 }
 
 /// Runs services in memory. What a service does stands in the file `behaviour` of its release: nothing special,
-/// `exit 3` at its start, `deaf` (it listens on no port), or `hang` (its start does not end). A program that
-/// is not there can't be started. It outlives engines, as systemd does.
+/// `exit 3` at its start, `deaf` (it listens on no port), `hang` (its start does not end), or `stubborn` (its stop takes
+/// [`STUBBORN`]). A program that is not there can't be started. It outlives engines, as systemd does.
 #[derive(Default)]
 pub struct FakeServices(Mutex<Machine>);
 
@@ -137,7 +137,11 @@ struct Process {
     env: Vec<(String, String)>,
     port: Option<Port>,
     restarts: u32,
+    stubborn: bool,
 }
+
+/// What a supervisor waits before it kills.
+pub const STUBBORN: Duration = Duration::from_secs(30);
 
 /// A port that takes connections, and closes them at once, until it is dropped.
 struct Port(TcpListener);
@@ -198,16 +202,17 @@ impl FakeServices {
         self.machine().running.clear();
     }
 
-    fn end(&self, id: &ServiceId, verb: &str) {
-        let mut machine = self.machine();
-        machine.calls.push(format!("{verb} {id}"));
-        machine.running.remove(id);
+    async fn end(&self, id: &ServiceId) {
+        if self.machine().running.get(id).is_some_and(|process| process.stubborn) {
+            tokio::time::sleep(STUBBORN).await;
+        }
+        self.machine().running.remove(id);
     }
 }
 
 impl Services for FakeServices {
     async fn start(&self, service: &Service) -> Result<(), ServiceError> {
-        self.machine().running.remove(&service.id);
+        self.end(&service.id).await;
         self.machine().calls.push(format!("start {} {}", service.id, service.release));
         let failed = |how: &str| ServiceError::Failed(Exit { how: how.into(), after: None });
         if !std::path::Path::new(&service.start[0]).exists() {
@@ -222,18 +227,21 @@ impl Services for FakeServices {
         let port = (behaviour.trim() != "deaf").then(|| service.env.get("PORT")).flatten();
         let port = port.and_then(|port| Port::listen(port.parse().unwrap()).ok());
         let env = service.env.clone().into_iter().collect();
-        let process = Process { release: service.release, env, port, restarts: 0 };
+        let stubborn = behaviour.trim() == "stubborn";
+        let process = Process { release: service.release, env, port, restarts: 0, stubborn };
         self.machine().running.insert(service.id.clone(), process);
         Ok(())
     }
 
     async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
-        self.end(id, "stop");
+        self.machine().calls.push(format!("stop {id}"));
+        self.end(id).await;
         Ok(())
     }
 
     async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
-        self.end(id, "remove");
+        self.machine().calls.push(format!("remove {id}"));
+        self.end(id).await;
         Ok(())
     }
 

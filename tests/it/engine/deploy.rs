@@ -1,6 +1,7 @@
 //! From an upload to traffic.
 
 use std::fs;
+use std::time::Duration;
 
 use dorc::model::colour::Colour;
 use dorc::model::deployment::{Outcome, Phase, Standby, Upload, Wait};
@@ -106,7 +107,7 @@ async fn who_goes_away_before_anything_began_wants_nothing_any_more() {
     let asked = bed.ask(switch_to(None), Wait::Drained).await;
     bed.until("it is incoming", |view| matches!(view.deployment.upload(), Upload::Incoming(_))).await;
     drop(asked);
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     bed.upload("3", "");
     let view = bed.warm(3).await;
     assert!(super::is_active(&view, Colour::Green, 1), "nobody wants the switch any more");
@@ -198,4 +199,15 @@ async fn the_end_of_the_active_service_is_told() {
     assert!(format!("{notice:?}").contains("SIGKILL"), "{notice:?}");
     let view = bed.until("it is in the status", |view| view.last_exit.is_some()).await;
     assert!(matches!(view.deployment.phase(), Phase::Steady { standby: Standby::Empty, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_what_it_replaces_takes_nothing_from_a_candidates_time() {
+    let bed = Bed::with(|app| app.health.deadline = Duration::from_secs(5)).await;
+    bed.upload("1", "");
+    bed.steady_on(Colour::Green, 1).await;
+    bed.upload("2", "stubborn");
+    bed.warm(2).await;
+    bed.upload("3", "");
+    bed.warm(3).await;
 }
