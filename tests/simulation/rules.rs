@@ -113,16 +113,17 @@ pub fn of_bake(before: &Deployment, event: &Event, commands: &[Command]) {
     assert!(!commands.iter().any(back), "rolled back before the route moved");
 }
 
-/// What has proved itself is left only if it keeps ending and the app wants that; then it is called bad.
+/// What has proved itself is not left at once; whether the other one is better is asked only where the app wants that.
 pub fn of_loyalty(before: &Deployment, event: &Event, commands: &[Command], policy: &Policy) {
     let fails = matches!(event, Event::Exited(..) | Event::Unhealthy(..));
     let Some(active) = before.active().filter(|_| fails && !before.is_baking()) else { return };
-    let leaves = |command: &Command| matches!(command, Command::PointAt(_, to) if to.colour != active.colour);
-    if commands.iter().any(leaves) {
-        let is_bad =
-            |command: &Command| matches!(command, Command::MarkBad(bad, _) if *bad == active.release);
-        let ended = matches!(event, Event::Exited(colour, _) if *colour == active.colour);
-        assert!(policy.failover && ended && commands.iter().any(is_bad), "{event:?}: {commands:?}");
+    let ended = matches!(event, Event::Exited(colour, _) if *colour == active.colour);
+    for command in commands {
+        match command {
+            Command::PointAt(..) => panic!("{event:?}: {commands:?}"),
+            Command::Verify(..) => assert!(policy.failover && ended, "{event:?}: {commands:?}"),
+            _ => {}
+        }
     }
 }
 

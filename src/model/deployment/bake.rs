@@ -102,8 +102,14 @@ impl Deployment {
             return self.fall_back(Failure::because(format!("it ended: {exit}")), now, out);
         }
         out.push(Command::Tell(Notice::ActiveExited(active, exit.clone())));
-        if self.keeps_ending(now) && self.policy.failover {
-            self.fall_back(Failure::because(format!("it keeps ending: {exit}")), now, out);
+        let keeps_ending = self.keeps_ending(now);
+        if let Phase::Steady { standby: Standby::Warm(warm), .. } = self.phase
+            && keeps_ending
+            && self.policy.failover
+        {
+            let failure = Failure::because(format!("it keeps ending: {exit}"));
+            // That the other one was ready may be long ago.
+            self.verify(Some(active), warm, Way::Fallen { failure, asks: Vec::new() }, Vec::new(), now, out);
         }
     }
 
@@ -130,18 +136,15 @@ impl Deployment {
 
     /// What got the traffic is bad: the route goes back to what is still warm.
     fn fall_back(&mut self, failure: Failure, now: Instant, out: &mut Commands) {
-        type Told = fn(Live, Failure) -> Notice;
-        let (bad, old, asks, told): (_, _, _, Told) = match &mut self.phase {
-            Phase::Draining { active, old, bake: Some(_), asks, .. }
-            | Phase::Baking { active, old, asks, .. } => (*active, *old, mem::take(asks), Notice::Bad),
-            Phase::Steady { active, standby: Standby::Warm(warm) } => {
-                (*active, *warm, Vec::new(), Notice::KeepsEnding)
-            }
-            _ => return,
+        let (Phase::Draining { active, old, asks, .. } | Phase::Baking { active, old, asks, .. }) =
+            &mut self.phase
+        else {
+            return;
         };
+        let (bad, old, asks) = (*active, *old, mem::take(asks));
         out.extend([
             Command::MarkBad(bad.release, failure.clone()),
-            Command::Tell(told(bad, failure.clone())),
+            Command::Tell(Notice::Bad(bad, failure.clone())),
         ]);
         self.switch(Some(bad), old, Way::Fallen { failure, asks }, Vec::new(), now, out);
     }

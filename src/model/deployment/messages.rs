@@ -252,7 +252,7 @@ pub enum Notice {
     Baked(Live),
     /// The new service failed in its bake: traffic goes back.
     Bad(Live, Failure),
-    /// The active service, which had proved itself, keeps ending: traffic goes to the other one.
+    /// The active service, which had proved itself, keeps ending: traffic goes to the other one, which is healthy.
     KeepsEnding(Live, Failure),
     /// The active service ended by itself; its supervisor starts it again.
     ActiveExited(Live, Exit),

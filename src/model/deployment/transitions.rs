@@ -210,7 +210,15 @@ impl Deployment {
                     }
                     // Meanwhile somebody wants everything for it.
                     (from, Way::Part(_)) => self.switch(from, to, way_of(&asks), asks, now, out),
-                    (from, way) => self.switch(from, to, way, asks, now, out),
+                    (from, way) => {
+                        if let (Some(bad), Way::Fallen { failure, .. }) = (from, &way) {
+                            out.extend([
+                                Command::MarkBad(bad.release, failure.clone()),
+                                Command::Tell(Notice::KeepsEnding(bad, failure.clone())),
+                            ]);
+                        }
+                        self.switch(from, to, way, asks, now, out);
+                    }
                 }
             }
             _ => {}

@@ -165,6 +165,18 @@ async fn what_keeps_ending_later_is_left_where_that_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_not_left_for_one_that_is_no_better() {
+    let bed = ending(true, 2, Duration::from_secs(1)).await;
+    bed.services.sicken(&bed.id(Colour::Green));
+    for _ in 0..5 {
+        bed.services.crash(&bed.id(Colour::Blue));
+        sleep(Duration::from_secs(5)).await;
+    }
+    let view = bed.steady_on(Colour::Blue, 2).await;
+    assert!(!matches!(view.catalogue.find("r2").unwrap().verdict, Verdict::Failed(_)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_ends_now_and_then_or_must_not_be_left_stays() {
     for bed in [
         ending(true, 2, Duration::from_secs(1)).await,
