@@ -8,7 +8,7 @@ mod upload;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::ports::free_address;
 
 const DORC: &str = env!("CARGO_BIN_EXE_dorc");
 
@@ -41,9 +43,7 @@ struct Said {
 impl Folder {
     /// Without a daemon.
     fn new() -> Self {
-        // Held together, so that they are three; other daemons than this one look for ports at the same time.
-        let free = [0; 3].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-        let [address, blue, green] = free.map(|listener| listener.local_addr().unwrap());
+        let [address, blue, green] = [(); 3].map(|()| free_address());
         let ports = [blue.port(), green.port()];
         let folder = Self { root: tempfile::tempdir().unwrap(), address, ports, up: None };
         fs::create_dir(folder.path().join("upload")).unwrap();

@@ -13,6 +13,7 @@ mod embedded;
 mod engine;
 mod health;
 mod intake;
+mod ports;
 mod properties;
 mod receive;
 mod register;

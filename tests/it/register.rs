@@ -14,6 +14,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
 
+use crate::ports::free_address;
+
 const DORC: &str = env!("CARGO_BIN_EXE_dorc");
 const PATIENCE: Duration = Duration::from_secs(60);
 const ENTER: &str = "\r";
@@ -139,15 +141,11 @@ impl Terminal {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn it_asks_its_way_through_to_a_release_that_runs() {
     let up = Up::start();
     up.upload("program.sh");
-    let port = free_port();
+    let port = free_address().port();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_port = taken.local_addr().unwrap().port();
     let erase = "\u{7f}".repeat(10);

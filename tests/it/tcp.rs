@@ -119,11 +119,6 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// A port that nobody listens on, and the right to listen there again.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind(local(0)).unwrap().local_addr().unwrap()
-}
-
 /// Sends `question` and waits for exactly `answer`.
 async fn ask(socket: &mut TcpStream, question: &str, answer: &str) {
     socket.write_all(question.as_bytes()).await.unwrap();

@@ -2,13 +2,14 @@
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use super::{Folder, eventually};
+use crate::ports::free_address;
 
 /// A folder whose daemon has a file of its own.
 fn with(own: &str) -> Folder {
@@ -109,7 +110,7 @@ fn sample(page: &str, labelled: &str) -> Option<f64> {
 
 #[test]
 fn metrics_say_what_is_and_how_often_what_happened() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let folder = with(&format!("metrics = \"{address}\"\n"));
     assert_eq!(
         sample(&folder.exits(0, &["metrics"]).out, "dorc_app_phase{app=\"web\",phase=\"vacant\"}"),

@@ -7,7 +7,8 @@ use dorc::routing::{Canary, Route, Target};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{PATIENCE, Service, Setup, answer, expect, free_address, until};
+use super::{PATIENCE, Service, Setup, answer, expect, until};
+use crate::ports::free_address;
 
 /// Clients of the canary, and others.
 fn clients(canary: Canary) -> (Vec<IpAddr>, Vec<IpAddr>) {

@@ -8,7 +8,8 @@ use dorc::routing::{Route, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{PATIENCE, Service, Setup, ask, expect, free_address, local, until};
+use super::{PATIENCE, Service, Setup, ask, expect, local, until};
+use crate::ports::free_address;
 
 /// Who came, and where to, by the line that such a service gets first.
 async fn introduction(socket: &mut TcpStream) -> String {

@@ -7,7 +7,8 @@ use dorc::routing::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::{PATIENCE, Service, Setup, answer, expect, free_address, until, within};
+use super::{PATIENCE, Service, Setup, answer, expect, until, within};
+use crate::ports::free_address;
 
 #[tokio::test]
 async fn clients_wait_for_a_service_that_restarts() {

@@ -6,7 +6,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use dorc::model::colour::Colour;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{PATIENCE, Service, Setup, ask, free_address, local};
+use super::{PATIENCE, Service, Setup, ask, local};
+use crate::ports::free_address;
 
 #[tokio::test]
 async fn one_route_has_several_addresses_and_both_families() {

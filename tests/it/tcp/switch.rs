@@ -8,7 +8,8 @@ use dorc::model::colour::Colour;
 use dorc::routing::Route;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Service, Setup, ask, free_address, until, within};
+use super::{Service, Setup, ask, until, within};
+use crate::ports::free_address;
 
 #[tokio::test]
 async fn none_of_thousands_of_connections_fails_while_the_target_moves() {
