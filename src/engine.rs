@@ -108,8 +108,8 @@ pub struct View {
     pub ports: ByColour<u16>,
     /// The connections that its services have through the route.
     pub connections: ByColour<usize>,
-    /// The last time that the active service ended by itself, and how.
-    pub last_exit: Option<(SystemTime, String)>,
+    /// The last time that each of them ended by itself, and how.
+    pub last_exits: ByColour<Option<(SystemTime, String)>>,
     /// What the active service answered when it was last asked whether it is healthy.
     pub health: Option<Probe>,
     /// Why nothing new is taken into service.

@@ -69,7 +69,7 @@ pub(super) fn event(notice: Notice) -> api::Event {
         Notice::Healthy(live, answer) => {
             api::Event::Healthy { colour: live.colour.to_string(), release: live.release.to_string(), answer }
         }
-        Notice::ActiveExited(live, how) => {
+        Notice::Exited(live, how) => {
             api::Event::Exited { colour: live.colour.to_string(), how: how.to_string() }
         }
     }
@@ -113,7 +113,9 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         health: view.health.clone().map(|Probe { healthy, answer }| api::Health { healthy, answer }),
         paused: view.pause.as_ref().map(|(who, left)| paused(who, *left)),
         frozen: view.freeze.as_ref().map(ToString::to_string),
-        last_exit: view.last_exit.as_ref().map(|(when, how)| format!("{}: {how}", time(*when))),
+        last_exit: active
+            .and_then(|live| view.last_exits[live.colour].as_ref())
+            .map(|(when, how)| format!("{}: {how}", time(*when))),
         green: api::ServiceStatus { traffic: plane.traffic.green, ..service(view, Colour::Green) },
         blue: api::ServiceStatus { traffic: plane.traffic.blue, ..service(view, Colour::Blue) },
     }
@@ -146,6 +148,11 @@ fn summary(view: &View) -> String {
         Phase::Draining { active, .. } => format!("draining {}", active.colour.other()),
         Phase::Steady { active, .. } | Phase::Baking { active, .. } if down(view, active.colour) => {
             format!("{} is down, connections wait", active.colour)
+        }
+        Phase::Steady { standby: Standby::Warm(_), .. } | Phase::Baking { .. }
+            if down(view, deployment.inactive_colour()) =>
+        {
+            format!("{} is down, it is started again", deployment.inactive_colour())
         }
         Phase::Baking { active, .. } => format!("{} is watched, way back ready", active.release),
         Phase::Steady { active, .. } if ill(view).is_some() => {

@@ -202,7 +202,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             running: ByColour::default(),
             ports: self.ports,
             connections: ByColour::default(),
-            last_exit: self.last_exit.clone(),
+            last_exits: self.last_exits.clone(),
             health: self.watch.as_ref().and_then(|watch| watch.last(self.deployment.active())),
             freeze: self.state.freeze.clone(),
             pause: self

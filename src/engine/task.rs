@@ -63,7 +63,7 @@ pub(super) struct Engine<R, S> {
     /// Who wanted the move that is under way, and as what.
     pub(super) mover: (String, &'static str),
     pub(super) last_ask: AskId,
-    pub(super) last_exit: Option<(SystemTime, String)>,
+    pub(super) last_exits: ByColour<Option<(SystemTime, String)>>,
     /// What watches over the active service.
     pub(super) watch: Option<Watch>,
     /// New connections wait.
@@ -111,7 +111,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             waiters: HashMap::new(),
             mover: (DORC.into(), "switch"),
             last_ask: 0,
-            last_exit: None,
+            last_exits: ByColour::default(),
             watch: None,
             pause: None,
             ended: None,

@@ -53,15 +53,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 tracing::warn!(%app, release = %live.release, colour = %live.colour, reason = failure.reason, "not ready");
                 self.record(DORC, "try", None, Some(*live), Err(&failure.reason)).await;
             }
-            Notice::ActiveExited(live, exit) => {
-                tracing::error!(%app, colour = %live.colour, release = %live.release, %exit, "the active service ended by itself; it is started again");
-                let now = SystemTime::now();
-                let before = self.last_exit.replace((now, exit.to_string()));
-                let since = before.and_then(|(before, _)| now.duration_since(before).ok());
-                if since.is_none_or(|since| since > CRASH_LOOP) {
-                    self.record(DORC, "exit", None, Some(*live), Err(&exit.to_string())).await;
-                }
-            }
+            Notice::Exited(live, exit) => self.tell_exit(*live, &exit.to_string()).await,
             Notice::Canary { canary, share, active, by } => {
                 tracing::info!(%app, release = %canary.release, colour = %canary.colour, %share, "canary");
                 let share = share.to_string();
@@ -101,6 +93,18 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.run_hooks_of(&notice).await;
         // Nobody may be watching.
         let _ = self.world.notices.send(notice);
+    }
+
+    /// Of a service that ends again and again the history has the beginning.
+    async fn tell_exit(&mut self, live: Live, exit: &str) {
+        let (app, is_active) = (&self.app.name, self.deployment.active() == Some(live));
+        tracing::error!(%app, colour = %live.colour, release = %live.release, is_active, exit, "the service ended by itself; it is started again");
+        let now = SystemTime::now();
+        let before = self.last_exits[live.colour].replace((now, exit.to_owned()));
+        let since = before.and_then(|(before, _)| now.duration_since(before).ok());
+        if since.is_none_or(|since| since > CRASH_LOOP) {
+            self.record(DORC, "exit", None, Some(live), Err(exit)).await;
+        }
     }
 
     /// A release that was called bad and got ready when it was tried again is not bad any more.

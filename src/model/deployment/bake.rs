@@ -97,11 +97,16 @@ impl Deployment {
             let failure = Failure::because(format!("it ended: {exit}"));
             return self.end_canary(Some(failure), Vec::new(), now, out);
         }
+        if let Phase::Steady { active, standby: Standby::Warm(warm) } = self.phase
+            && active.colour != colour
+        {
+            return out.push(Command::Tell(Notice::Exited(active.beside(warm), exit)));
+        }
         let Some(active) = self.active().filter(|active| active.colour == colour) else { return };
         if self.is_baking() {
             return self.fall_back(Failure::because(format!("it ended: {exit}")), now, out);
         }
-        out.push(Command::Tell(Notice::ActiveExited(active, exit.clone())));
+        out.push(Command::Tell(Notice::Exited(active, exit.clone())));
         let keeps_ending = self.keeps_ending(now);
         if let Phase::Steady { standby: Standby::Warm(warm), .. } = self.phase
             && keeps_ending

@@ -254,8 +254,8 @@ pub enum Notice {
     Bad(Live, Failure),
     /// The active service, which had proved itself, keeps ending: traffic goes to the other one, which is healthy.
     KeepsEnding(Live, Failure),
-    /// The active service ended by itself; its supervisor starts it again.
-    ActiveExited(Live, Exit),
+    /// The active or the warm service ended by itself; its supervisor starts it again.
+    Exited(Live, Exit),
     /// The active service is not healthy any more. It stays active.
     Unhealthy(Live, Failure),
     /// It is again.

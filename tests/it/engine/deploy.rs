@@ -197,7 +197,7 @@ async fn the_end_of_the_active_service_is_told() {
     bed.services.crash(&bed.id(Colour::Green));
     let notice = within(notices.recv()).await.unwrap();
     assert!(format!("{notice:?}").contains("SIGKILL"), "{notice:?}");
-    let view = bed.until("it is in the status", |view| view.last_exit.is_some()).await;
+    let view = bed.until("it is in the status", |view| view.last_exits.green.is_some()).await;
     assert!(matches!(view.deployment.phase(), Phase::Steady { standby: Standby::Empty, .. }));
 }
 

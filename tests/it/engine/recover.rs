@@ -99,8 +99,8 @@ async fn an_active_service_that_cannot_be_started_is_tried_until_it_can() {
     fs::write(&behaviour, "exit 3").unwrap();
     bed.services.power_off();
     bed.restart().await;
-    let view = bed.until("it is told", |view| view.last_exit.is_some()).await;
-    assert!(view.last_exit.unwrap().1.contains("exit status 3"));
+    let view = bed.until("it is told", |view| view.last_exits.green.is_some()).await;
+    assert!(view.last_exits.green.unwrap().1.contains("exit status 3"));
     fs::write(&behaviour, "").unwrap();
     bed.until("it runs", |view| view.running.green.is_some()).await;
 }
@@ -113,7 +113,7 @@ async fn a_candidate_does_not_keep_the_active_service_from_coming_up() {
     fs::write(&behaviour, "exit 3").unwrap();
     bed.services.power_off();
     bed.restart().await;
-    bed.until("it is tried", |view| view.last_exit.is_some()).await;
+    bed.until("it is tried", |view| view.last_exits.green.is_some()).await;
     bed.warm(2).await;
     fs::write(&behaviour, "").unwrap();
     bed.until("it runs", |view| view.running.green.is_some()).await;
@@ -177,4 +177,14 @@ impl Bed {
             .filter(|colour| self.services.env(&self.id(*colour), "PORT").is_some())
             .count()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_that_of_the_way_back() {
+    let bed = Bed::ready().await;
+    bed.services.crash(&bed.id(Colour::Blue));
+    let view = bed.until("it is told", |view| view.last_exits.blue.is_some()).await;
+    assert!(view.last_exits.green.is_none());
+    let history = fs::read_to_string(bed.dir().join("history.jsonl")).unwrap();
+    assert!(history.lines().last().unwrap().contains(r#""what":"exit","to":"blue r2-"#), "{history}");
 }
