@@ -340,17 +340,6 @@ async fn at_rest_it_does_nothing_at_all() {
     drop(place.taken().await);
     let busy = || tokio::runtime::Handle::current().metrics().worker_park_count(0);
     place.intake.sync().await;
-    // What the taking left to do comes to its end.
-    let quiet = async {
-        loop {
-            let before = busy();
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            if busy() - before <= 2 {
-                break;
-            }
-        }
-    };
-    timeout(PATIENCE, quiet).await.unwrap();
     let before = busy();
     for _ in 0..20 {
         fs::read(place.at("web")).unwrap();
@@ -358,7 +347,8 @@ async fn at_rest_it_does_nothing_at_all() {
         fs::write(place.root.path().join("beside"), "").unwrap();
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // This sleep, and the file that was created beside: its name is looked at, and that is all.
-    assert!(busy() - before <= 4, "woken {} times", busy() - before);
+    // This sleep, in as many steps as the runtime's clock has wheels, and the file that was created beside: its name is
+    // looked at, and that is all.
+    assert!(busy() - before <= 8, "woken {} times", busy() - before);
     assert!(place.seen.try_recv().is_err());
 }
