@@ -64,9 +64,6 @@ install_packages() {
     return "$result"
 }
 
-# Most tests wait rather than compute, those on real systemd above all.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) * 2))}"
-
 skip() {
     echo "skipped: $1" >&2
     [ -z "${CI:-}" ] || exit 1

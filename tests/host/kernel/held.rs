@@ -46,9 +46,10 @@ fn after_a_restart_connections_go_straight_again() {
     let held = user::nothing_lost(came);
 
     let counted = others.wait().json();
-    // What the killed process had in hand is lost with it: a request a client.
+    // What the killed process had in hand is lost with it: a request a client, and one more of who comes back before the
+    // kernel, which closes its sockets one by one, gets to the one that listens.
     assert_eq!(counted["refused"], 0, "{counted}");
-    assert!(counted["failed"].as_u64() <= Some(8), "{counted}");
+    assert!(counted["failed"].as_u64() <= Some(16), "{counted}");
     assert!(held["ok"].as_u64() > Some(100), "{held}");
     host.wait_until(user::LONG, "those that were held are over", || relayed(&host).is_empty().then_some(()));
     let before = accepted(&on_kernel_plane(&host));
