@@ -189,6 +189,16 @@ impl Systemd {
         }
     }
 
+    async fn is_up(&self, name: &str) -> Result<bool, ServiceError> {
+        let unit = self.bus.unit(name).await?;
+        Ok(match unit.active_state().await?.as_str() {
+            "active" | "activating" | "reloading" => true,
+            // On its way down: by a command, or only until it is started again.
+            "deactivating" => unit.job().await?.0 == 0,
+            _ => false,
+        })
+    }
+
     async fn main_pid(&self, name: &str) -> Result<Option<u32>, ServiceError> {
         Ok(Some(self.bus.service(name).await?.main_pid().await?).filter(|pid| *pid != 0))
     }
@@ -268,12 +278,8 @@ impl Systemd {
 
     async fn running_once(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
         let name = unit_name(id);
-        let unit = self.bus.unit(&name).await?;
-        match unit.active_state().await?.as_str() {
-            "active" | "activating" | "reloading" => {}
-            // On its way down: by a command, or only until it is started again.
-            "deactivating" if unit.job().await?.0 == 0 => {}
-            _ => return Ok(None),
+        if !self.is_up(&name).await? {
+            return Ok(None);
         }
         let unit_file = self.places.unit_file(id);
         let text = blocking(move || fs::read_to_string(unit_file)).await.unwrap_or_default();

@@ -14,6 +14,7 @@ use dorc::model::colour::Colour;
 use dorc::services::systemd::Systemd;
 use dorc::services::unit::Places;
 use dorc::services::{ServiceError, Services};
+use futures_util::future::join_all;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -235,6 +236,17 @@ async fn a_service_has_a_control_group_while_it_runs() {
     assert!(group.join("cgroup.controllers").exists(), "{} is of cgroup2", group.display());
     bed.services().stop(&service.id).await.unwrap();
     assert_eq!(bed.services().control_group(&service.id).await, None);
+    bed.services().remove(&service.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn hundreds_may_ask_at_once() {
+    let Some(bed) = bed().await else { return };
+    let service = Fixture::new("unit-asked", bed.root()).sleeper(1);
+    bed.services().start(&service).await.unwrap();
+    let answers = join_all((0..1000).map(|_| bed.services().running(&service.id))).await;
+    let wrong: Vec<_> = answers.iter().filter(|answer| !matches!(answer, Ok(Some(_)))).collect();
+    assert!(wrong.is_empty(), "{} of 1000: {:?}", wrong.len(), wrong[0]);
     bed.services().remove(&service.id).await.unwrap();
 }
 

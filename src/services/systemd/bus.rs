@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 use zbus::fdo::PropertiesProxy;
 use zbus::message::Type;
@@ -32,6 +33,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a command is repeated: a bus that is being restarted may accept a connection and then lose it again.
 const ATTEMPTS: usize = 3;
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How many questions to systemd may be open: the bus refuses a connection more than 128 unless it is told otherwise
+/// (`max_replies_per_connection` of dbus-daemon(1)), and systemd answers them one after the other anyway.
+const OPEN_QUESTIONS: usize = 32;
 
 /// systemd does not answer, or with an error of its own.
 pub(super) fn supervisor(message: impl Into<String>) -> ServiceError {
@@ -57,11 +61,36 @@ pub(super) enum Verb {
 }
 
 /// A connection to the system bus that is made again when it was lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bus {
     connection: Mutex<Option<Connection>>,
+    questions: Semaphore,
     /// Held while all properties of a unit are in memory: hundreds of them, and there may be many units.
     asking: Mutex<()>,
+}
+
+/// A proxy in its turn to ask. Whoever has one takes no second: all could wait for each other.
+pub(super) struct Turn<'a, P> {
+    proxy: P,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl<P> Deref for Turn<'_, P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        &self.proxy
+    }
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            connection: Mutex::default(),
+            questions: Semaphore::new(OPEN_QUESTIONS),
+            asking: Mutex::default(),
+        }
+    }
 }
 
 impl Bus {
@@ -102,7 +131,7 @@ impl Bus {
     ) -> Result<T, ServiceError> {
         let _asking = self.asking.lock().await;
         let connection = self.connection().await?;
-        let properties = PropertiesProxy::new(&connection, SYSTEMD, unit_path(unit)).await?;
+        let properties = self.turn(PropertiesProxy::new(&connection, SYSTEMD, unit_path(unit)).await?).await?;
         let mut all = HashMap::new();
         for interface in interfaces {
             let interface = InterfaceName::from_static_str_unchecked(interface);
@@ -111,16 +140,21 @@ impl Bus {
         Ok(read(&all))
     }
 
-    pub(super) async fn manager(&self) -> Result<ManagerProxy<'static>, ServiceError> {
-        Ok(ManagerProxy::new(&self.connection().await?).await?)
+    pub(super) async fn manager(&self) -> Result<Turn<'_, ManagerProxy<'static>>, ServiceError> {
+        self.turn(ManagerProxy::new(&self.connection().await?).await?).await
     }
 
-    pub(super) async fn unit(&self, name: &str) -> Result<UnitProxy<'static>, ServiceError> {
-        Ok(UnitProxy::new(&self.connection().await?, unit_path(name)).await?)
+    pub(super) async fn unit(&self, name: &str) -> Result<Turn<'_, UnitProxy<'static>>, ServiceError> {
+        self.turn(UnitProxy::new(&self.connection().await?, unit_path(name)).await?).await
     }
 
-    pub(super) async fn service(&self, name: &str) -> Result<ServiceProxy<'static>, ServiceError> {
-        Ok(ServiceProxy::new(&self.connection().await?, unit_path(name)).await?)
+    pub(super) async fn service(&self, name: &str) -> Result<Turn<'_, ServiceProxy<'static>>, ServiceError> {
+        self.turn(ServiceProxy::new(&self.connection().await?, unit_path(name)).await?).await
+    }
+
+    async fn turn<P>(&self, proxy: P) -> Result<Turn<'_, P>, ServiceError> {
+        let turn = self.questions.acquire().await.map_err(|closed| supervisor(closed.to_string()))?;
+        Ok(Turn { proxy, _turn: turn })
     }
 
     /// Makes systemd do it and waits for the result of the job: `done`, `failed`, `timeout`, ...
@@ -132,25 +166,30 @@ impl Bus {
         patience: Duration,
     ) -> Result<Option<String>, ServiceError> {
         let connection = self.connection().await?;
-        let manager = ManagerProxy::new(&connection).await?;
         let mut removed = MessageStream::for_match_rule(job_removed(unit)?, &connection, queue(16)).await?;
-        let job = match verb {
-            Verb::Start => manager.start_unit(unit, "replace").await,
-            Verb::Restart => manager.restart_unit(unit, "replace").await,
-            Verb::Stop => manager.stop_unit(unit, "replace").await,
-            Verb::Reload => manager.reload_unit(unit, "replace").await,
-        };
-        let job = match job {
-            Ok(job) => job,
-            Err(error) if is_no_such_unit(&error) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(job) = self.begin(unit, verb).await? else { return Ok(None) };
         timeout(patience, result_of(&mut removed, &job))
             .await
             .map_err(|_| {
                 supervisor(format!("{verb:?} of {unit} is not over after {} s", patience.as_secs()))
             })?
             .map(Some)
+    }
+
+    /// Makes systemd begin with it; the job.
+    async fn begin(&self, unit: &str, verb: Verb) -> Result<Option<OwnedObjectPath>, ServiceError> {
+        let manager = self.manager().await?;
+        let job = match verb {
+            Verb::Start => manager.start_unit(unit, "replace").await,
+            Verb::Restart => manager.restart_unit(unit, "replace").await,
+            Verb::Stop => manager.stop_unit(unit, "replace").await,
+            Verb::Reload => manager.reload_unit(unit, "replace").await,
+        };
+        match job {
+            Ok(job) => Ok(Some(job)),
+            Err(error) if is_no_such_unit(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) async fn verify(bus: &Bus, meant: &Meant<'_>) -> Result<(), ServiceEr
         )));
     }
     let drop_ins = unit.drop_in_paths().await?;
+    drop(unit);
     let mut wrong = Vec::new();
     bus.read(name, &[bus::SERVICE], |properties| {
         start_command(service, properties, &mut wrong);
