@@ -14,6 +14,7 @@ mod recover;
 mod requests;
 mod task;
 mod tell;
+mod view;
 mod vitals;
 
 use std::collections::HashSet;

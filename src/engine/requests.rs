@@ -6,9 +6,8 @@ use tokio::sync::oneshot;
 
 use super::task::{Engine, policy};
 use super::tell::Waiter;
-use super::{View, Wish, blocking, now};
-use crate::model::app::ServiceId;
-use crate::model::colour::{ByColour, Colour};
+use super::{Wish, blocking};
+use crate::model::colour::Colour;
 use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Upload, Wait};
 use crate::routing::Route;
 use crate::services::Services;
@@ -191,36 +190,6 @@ impl<R: Route, S: Services> Engine<R, S> {
             let result = services.reload(&service).await.map_err(|error| error.to_string());
             // Whoever asked may have gone.
             let _ = reply.send(result.map(|()| format!("{} {} reloaded", active.colour, active.release)));
-        });
-    }
-
-    pub(super) fn view(&mut self, reply: oneshot::Sender<View>) {
-        let mut view = View {
-            app: self.app.clone(),
-            deployment: self.deployment.clone(),
-            catalogue: self.state.catalogue.clone(),
-            running: ByColour::default(),
-            ports: self.ports,
-            connections: ByColour::default(),
-            last_exits: self.last_exits.clone(),
-            health: self.watch.as_ref().and_then(|watch| watch.last(self.deployment.active())),
-            freeze: self.state.freeze.clone(),
-            pause: self
-                .pause
-                .as_ref()
-                .map(|pause| (pause.who.clone(), pause.until.saturating_duration_since(now()))),
-        };
-        let world = self.world.clone();
-        // What the world has to be asked for keeps nobody but the asker waiting.
-        self.errands.spawn(async move {
-            for colour in Colour::BOTH {
-                view.connections[colour] = world.route.open_connections(colour).await;
-            }
-            for colour in Colour::BOTH {
-                let id = ServiceId { app: view.app.name.clone(), colour };
-                view.running[colour] = world.services.running(&id).await.unwrap_or_default();
-            }
-            let _ = reply.send(view);
         });
     }
 

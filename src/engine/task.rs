@@ -12,6 +12,7 @@ use super::pause::Pause;
 use super::perform::World;
 use super::receive::Received;
 use super::tell::{Waiter, next_gone};
+use super::view::Viewers;
 use super::vitals::Watch;
 use super::{Message, Parts, Told, Wish, blocking, hooks, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
@@ -60,6 +61,7 @@ pub(super) struct Engine<R, S> {
     /// The errand that starts the active service, and its colour.
     pub(super) starter: Option<(Colour, AbortHandle)>,
     pub(super) waiters: HashMap<AskId, Waiter>,
+    pub(super) viewers: Viewers,
     /// Who wanted the move that is under way, and as what.
     pub(super) mover: (String, &'static str),
     pub(super) last_ask: AskId,
@@ -109,6 +111,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             errands: JoinSet::new(),
             starter: None,
             waiters: HashMap::new(),
+            viewers: Viewers::default(),
             mover: (DORC.into(), "switch"),
             last_ask: 0,
             last_exits: ByColour::default(),
@@ -127,6 +130,7 @@ impl<R: Route, S: Services> Engine<R, S> {
         while self.ended.is_none() {
             self.store_received().await;
             self.ask_held().await;
+            self.look();
             let (wake, pause) = (self.deployment.wake_at(), self.pause.as_ref().map(|pause| pause.until));
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -139,6 +143,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 Some(stored) = finished(&mut self.storing) => self.stored(stored).await,
                 ask = next_gone(&mut self.waiters) => self.gone(ask).await,
                 Some(_) = self.errands.join_next() => {}
+                () = self.viewers.looked() => {}
                 () = sleep_until(wake), if wake.is_some() => self.overdue().await,
                 () = sleep_until(pause), if pause.is_some() => self.pause_over().await,
             }
@@ -400,7 +405,7 @@ impl<R: Route, S: Services> Engine<R, S> {
                 };
                 let _ = reply.send(result);
             }
-            Message::View(reply) => self.view(reply),
+            Message::View(reply) => self.viewers.add(reply),
             Message::Expected(reply) => {
                 let _ = reply.send(recipe::upload(&self.app));
             }

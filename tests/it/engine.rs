@@ -10,6 +10,7 @@ mod hooks;
 mod pause;
 mod recover;
 mod upload;
+mod view;
 
 use std::fs::{self, Permissions};
 use std::future::Future;

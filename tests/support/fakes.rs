@@ -130,6 +130,7 @@ struct Machine {
     listeners: HashMap<AppName, Vec<mpsc::Sender<Exited>>>,
     calls: Vec<String>,
     reloads: usize,
+    asked: usize,
 }
 
 struct Process {
@@ -169,6 +170,11 @@ impl FakeServices {
     /// What was started, stopped and removed, in order: `start green-web r1-3f9a2c1`.
     pub fn calls(&self) -> Vec<String> {
         self.machine().calls.clone()
+    }
+
+    /// How often it was asked what runs.
+    pub fn asked(&self) -> usize {
+        self.machine().asked
     }
 
     /// The value that a running service has for a variable.
@@ -261,11 +267,18 @@ impl Services for FakeServices {
     }
 
     async fn running(&self, id: &ServiceId) -> Result<Option<Running>, ServiceError> {
-        Ok(self.machine().running.get(id).map(|process| Running {
-            release: Some(process.release),
-            main_pid: Some(std::process::id()),
-            restarts: process.restarts,
-        }))
+        let running = {
+            let mut machine = self.machine();
+            machine.asked += 1;
+            machine.running.get(id).map(|process| Running {
+                release: Some(process.release),
+                main_pid: Some(std::process::id()),
+                restarts: process.restarts,
+            })
+        };
+        // What is told may be over when it arrives.
+        tokio::task::yield_now().await;
+        Ok(running)
     }
 
     fn exits(&self, app: &AppName) -> mpsc::Receiver<Exited> {

@@ -131,7 +131,8 @@ impl Bus {
     ) -> Result<T, ServiceError> {
         let _asking = self.asking.lock().await;
         let connection = self.connection().await?;
-        let properties = self.turn(PropertiesProxy::new(&connection, SYSTEMD, unit_path(unit)).await?).await?;
+        let properties =
+            self.turn(PropertiesProxy::new(&connection, SYSTEMD, unit_path(unit)).await?).await?;
         let mut all = HashMap::new();
         for interface in interfaces {
             let interface = InterfaceName::from_static_str_unchecked(interface);
