@@ -23,7 +23,7 @@ pub(super) const PROGRAM: &str = "/usr/local/bin/dorc";
 pub(super) const GROUP: &str = "dorc";
 
 /// How long the daemon may take to answer after it was started.
-const ANSWERS: Duration = Duration::from_secs(10);
+const ANSWERS: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<ExitCode> {
     may_install(context)?;

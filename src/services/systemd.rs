@@ -52,6 +52,8 @@ pub struct Systemd {
     apps: Mutex<HashMap<AppName, Arc<Commands>>>,
     /// The tasks behind `exits`; they end with their readers, or with this.
     watchers: Mutex<JoinSet<()>>,
+    /// The connections that they use.
+    watching: Mutex<Vec<Arc<Bus>>>,
 }
 
 /// What the services of one app are being told.
@@ -93,7 +95,8 @@ impl Systemd {
     pub async fn connect(places: Places) -> Result<Self, ServiceError> {
         let bus = Arc::new(Bus::default());
         drop(bus.connection().await?);
-        Ok(Self { bus, places, apps: Mutex::default(), watchers: Mutex::default() })
+        let watching = Mutex::new(vec![Arc::clone(&bus)]);
+        Ok(Self { bus, places, apps: Mutex::default(), watchers: Mutex::default(), watching })
     }
 
     /// The processes of the service.
@@ -114,6 +117,17 @@ impl Systemd {
             Arc::new(Commands { turn: ByColour::default(), told: channel::Sender::new(ByColour::default()) })
         };
         Arc::clone(apps.entry(app.clone()).or_insert_with(new))
+    }
+
+    /// A connection that has room for one more watcher.
+    fn bus_for_watcher(&self) -> Arc<Bus> {
+        let mut buses = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bus) = buses.iter().find(|bus| Arc::strong_count(bus) <= bus::WATCHED_APPS) {
+            return Arc::clone(bus);
+        }
+        let bus = Arc::new(Bus::default());
+        buses.push(Arc::clone(&bus));
+        bus
     }
 
     /// Writes what `service` needs, and has systemd load it.
@@ -139,7 +153,7 @@ impl Systemd {
         let name = unit_name(&service.id);
         let enabled = !self.bus.manager().await?.enable_unit_files(&[&name], false, true).await?.1.is_empty();
         if changed || enabled || self.bus.unit(&name).await?.need_daemon_reload().await? {
-            self.bus.manager().await?.reload().await?;
+            self.bus.reload().await?;
         }
         verify::verify(&self.bus, &Meant::service(service, &self.places)).await
     }
@@ -238,7 +252,7 @@ impl Systemd {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
         if self.disable(&unit_name(id)).await? {
-            self.bus.manager().await?.reload().await?;
+            self.bus.reload().await?;
         }
         Ok(())
     }
@@ -257,7 +271,7 @@ impl Systemd {
         .await
         .map_err(|error| supervisor(format!("the files of {id} can't be deleted: {error}")))?;
         if disabled || deleted {
-            self.bus.manager().await?.reload().await?;
+            self.bus.reload().await?;
         }
         Ok(())
     }
@@ -324,7 +338,7 @@ impl Services for Systemd {
         let (sender, receiver) = mpsc::channel(watch::QUEUE);
         let ids = ByColour::from_fn(|colour| ServiceId { app: app.clone(), colour });
         let told = self.commands(app).told.subscribe();
-        let watcher = Watcher::new(Arc::clone(&self.bus), ids, told, sender, monotonic_now());
+        let watcher = Watcher::new(self.bus_for_watcher(), ids, told, sender, monotonic_now());
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         while watchers.try_join_next().is_some() {}
         watchers.spawn(watcher.run());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zbus::fdo::PropertiesProxy;
 use zbus::message::Type;
 use zbus::names::InterfaceName;
+use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use crate::services::ServiceError;
@@ -36,6 +38,10 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How many questions to systemd may be open: the bus refuses a connection more than 128 unless it is told otherwise
 /// (`max_replies_per_connection` of dbus-daemon(1)), and systemd answers them one after the other anyway.
 const OPEN_QUESTIONS: usize = 32;
+/// The bus tells a connection what it asked for in no more than 512 rules (`max_match_rules_per_connection`). A job needs one
+/// until it is over, and the two services of an app need one each for as long as they are watched.
+const JOBS: usize = 256;
+pub(super) const WATCHED_APPS: usize = 100;
 
 /// systemd does not answer, or with an error of its own.
 pub(super) fn supervisor(message: impl Into<String>) -> ServiceError {
@@ -65,8 +71,12 @@ pub(super) enum Verb {
 pub(super) struct Bus {
     connection: Mutex<Option<Connection>>,
     questions: Semaphore,
+    jobs: Semaphore,
     /// Held while all properties of a unit are in memory: hundreds of them, and there may be many units.
     asking: Mutex<()>,
+    /// How many reloads were asked for, and how many of these have been done.
+    reloads_asked: AtomicU64,
+    reloads_done: Mutex<u64>,
 }
 
 /// A proxy in its turn to ask. Whoever has one takes no second: all could wait for each other.
@@ -88,7 +98,10 @@ impl Default for Bus {
         Self {
             connection: Mutex::default(),
             questions: Semaphore::new(OPEN_QUESTIONS),
+            jobs: Semaphore::new(JOBS),
             asking: Mutex::default(),
+            reloads_asked: AtomicU64::default(),
+            reloads_done: Mutex::default(),
         }
     }
 }
@@ -146,16 +159,31 @@ impl Bus {
     }
 
     pub(super) async fn unit(&self, name: &str) -> Result<Turn<'_, UnitProxy<'static>>, ServiceError> {
-        self.turn(UnitProxy::new(&self.connection().await?, unit_path(name)).await?).await
+        // A cache would ask for all properties, and have itself told of every change, for each question.
+        let builder = UnitProxy::builder(&self.connection().await?).path(unit_path(name));
+        self.turn(builder.cache_properties(CacheProperties::No).build().await?).await
     }
 
     pub(super) async fn service(&self, name: &str) -> Result<Turn<'_, ServiceProxy<'static>>, ServiceError> {
-        self.turn(ServiceProxy::new(&self.connection().await?, unit_path(name)).await?).await
+        let builder = ServiceProxy::builder(&self.connection().await?).path(unit_path(name));
+        self.turn(builder.cache_properties(CacheProperties::No).build().await?).await
+    }
+
+    /// Has systemd read its unit files anew: once for all who ask while it does so for others, because it reads those of the
+    /// whole host, and does nothing else meanwhile.
+    pub(super) async fn reload(&self) -> Result<(), ServiceError> {
+        let mine = self.reloads_asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut done = self.reloads_done.lock().await;
+        if *done < mine {
+            let asked = self.reloads_asked.load(Ordering::Relaxed);
+            self.manager().await?.reload().await?;
+            *done = asked;
+        }
+        Ok(())
     }
 
     async fn turn<P>(&self, proxy: P) -> Result<Turn<'_, P>, ServiceError> {
-        let turn = self.questions.acquire().await.map_err(|closed| supervisor(closed.to_string()))?;
-        Ok(Turn { proxy, _turn: turn })
+        Ok(Turn { proxy, _turn: turn(&self.questions).await? })
     }
 
     /// Makes systemd do it and waits for the result of the job: `done`, `failed`, `timeout`, ...
@@ -166,6 +194,7 @@ impl Bus {
         verb: Verb,
         patience: Duration,
     ) -> Result<Option<String>, ServiceError> {
+        let _turn = turn(&self.jobs).await?;
         let connection = self.connection().await?;
         let mut removed = MessageStream::for_match_rule(job_removed(unit)?, &connection, queue(16)).await?;
         let Some(job) = self.begin(unit, verb).await? else { return Ok(None) };
@@ -192,6 +221,10 @@ impl Bus {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+async fn turn(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, ServiceError> {
+    semaphore.acquire().await.map_err(|closed| supervisor(closed.to_string()))
 }
 
 async fn is_lost(connection: &Connection) -> bool {

@@ -45,7 +45,7 @@ impl Systemd {
         })
         .await
         .map_err(|error| supervisor(format!("the files of the hook {hook} can't be written: {error}")))?;
-        self.bus.manager().await?.reload().await?;
+        self.bus.reload().await?;
         verify(&self.bus, &Meant::hook(hook, service, &self.places)).await
     }
 

@@ -30,10 +30,9 @@ impl Systemd {
         let written = blocking(move || files::write_if_changed(&path, &owned, 0o644))
             .await
             .map_err(|error| supervisor(format!("{name} can't be written: {error}")))?;
-        let manager = self.bus.manager().await?;
-        let (_, changes) = manager.enable_unit_files(&[name], false, true).await?;
+        let (_, changes) = self.bus.manager().await?.enable_unit_files(&[name], false, true).await?;
         if written || !changes.is_empty() {
-            manager.reload().await?;
+            self.bus.reload().await?;
         }
         Ok(written)
     }
@@ -93,7 +92,7 @@ impl Systemd {
             .await
             .map_err(|error| supervisor(format!("{name} can't be deleted: {error}")))?;
         if disabled || deleted {
-            self.bus.manager().await?.reload().await?;
+            self.bus.reload().await?;
         }
         Ok(deleted)
     }
