@@ -3,6 +3,7 @@
 mod admit;
 mod descriptors;
 mod files;
+mod loaded;
 pub mod local;
 mod logs;
 mod places;
@@ -25,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, DaemonConfig};
 use crate::control::{self, Apps};
+use crate::engine::Handle;
 use crate::routing::tcp::Plane;
 use crate::services::Services;
 
@@ -35,6 +37,9 @@ pub use registry::Registry;
 
 /// How long connections get to come to an end before the daemon does.
 const FINISH: Duration = Duration::from_secs(10);
+
+/// How many apps the one-line status names: it is a line, and systemd ignores one of more than 4096 bytes.
+const STATUS_APPS: usize = 10;
 
 /// How the daemon is run.
 #[derive(Debug, Clone)]
@@ -167,29 +172,36 @@ async fn take_socket(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Keeps systemd's one-line status true.
 async fn keep_status<S: Services>(registry: &Registry<S>) {
+    let mut last = None;
     loop {
         let changed = registry.changed();
-        let status = status_line(registry).await;
-        notify(&[NotifyState::Status(&status)]);
+        let status = status_line(registry);
+        if last.as_ref() != Some(&status) {
+            notify(&[NotifyState::Status(&status)]);
+            last = Some(status);
+        }
         changed.await;
     }
 }
 
-async fn status_line<S: Services>(registry: &Registry<S>) -> String {
-    let mut parts = Vec::new();
-    for handle in registry.handles() {
-        if let Ok(view) = handle.view().await {
-            parts.push(match view.deployment.active() {
-                Some(live) => format!("{} → {} {}", handle.name(), live.colour, live.release),
-                None => format!("{} waits for its first release", handle.name()),
-            });
-        }
+fn status_line<S: Services>(registry: &Registry<S>) -> String {
+    let handles = registry.handles();
+    let mut parts: Vec<String> = handles.iter().take(STATUS_APPS).map(status_of).collect();
+    if handles.len() > STATUS_APPS {
+        parts.push(format!("and {} more", handles.len() - STATUS_APPS));
     }
     let broken = registry.broken().len();
     if broken > 0 {
         parts.push(format!("{broken} app files could not be taken, see dorc status"));
     }
     if parts.is_empty() { "no apps yet: dorc register".into() } else { parts.join(", ") }
+}
+
+fn status_of(handle: &Handle) -> String {
+    match handle.summary().borrow().active {
+        Some(live) => format!("{} → {} {}", handle.name(), live.colour, live.release),
+        None => format!("{} waits for its first release", handle.name()),
+    }
 }
 
 async fn feed_watchdog() {

@@ -23,14 +23,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::model::app::{App, AppName};
 use crate::model::colour::ByColour;
-use crate::model::deployment::{Deployment, Notice, Outcome, Wait};
+use crate::model::deployment::{Deployment, Live, Notice, Outcome, Wait};
 use crate::model::health::Probe;
 use crate::model::release::{Catalogue, Label};
 use crate::model::share::Share;
+use crate::releases::inotify::Inotify;
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::releases::upload::{Limits, Upload};
@@ -57,6 +58,8 @@ pub struct Parts<R, S> {
     pub state: AppState,
     /// Ports that other apps' services have, running or not.
     pub taken_ports: HashSet<u16>,
+    /// What tells of changes in its release directory.
+    pub inotify: Arc<Inotify>,
     /// Who is told of each entry of the history.
     pub told: Told,
 }
@@ -119,6 +122,15 @@ pub struct View {
     pub pause: Option<(String, Duration)>,
 }
 
+/// What an engine knows of its app without asking the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Where the traffic goes.
+    pub active: Option<Live>,
+    /// The services' ports.
+    pub ports: ByColour<u16>,
+}
+
 enum Message {
     Wish { wish: Wish, who: String, wait: Wait, reply: oneshot::Sender<Outcome> },
     Freeze { why: Option<String>, who: String, reply: oneshot::Sender<Result<String, String>> },
@@ -138,6 +150,7 @@ pub struct Handle {
     name: AppName,
     messages: mpsc::Sender<Message>,
     notices: broadcast::Sender<Notice>,
+    summary: watch::Receiver<Summary>,
     receiver: Arc<Receiver>,
 }
 
@@ -159,10 +172,9 @@ impl Handle {
         let name = parts.app.name.clone();
         let store = Arc::new(store);
         let receiver = Arc::new(Receiver::new(store.clone(), Limits::default()));
-        let handle = Self { name, messages, notices: notices.clone(), receiver: receiver.clone() };
-        let engine = task::Engine::new(parts, store, receiver, notices);
+        let (engine, summary) = task::Engine::new(parts, store, receiver.clone(), notices.clone());
         tokio::spawn(engine.run(inbox));
-        Ok(handle)
+        Ok(Self { name, messages, notices, summary, receiver })
     }
 
     /// The app's name.
@@ -175,6 +187,12 @@ impl Handle {
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
+    }
+
+    /// What is known at once, and whether it has changed.
+    #[must_use]
+    pub fn summary(&self) -> watch::Receiver<Summary> {
+        self.summary.clone()
     }
 
     /// Asks for something; the answer comes when it is done or can't be done.

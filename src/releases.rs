@@ -3,6 +3,7 @@
 mod beneath;
 mod copy;
 mod digest;
+pub mod inotify;
 pub mod intake;
 mod lease;
 mod listing;
@@ -10,6 +11,6 @@ pub mod receive;
 mod signed;
 pub mod store;
 pub mod upload;
-pub mod watch;
+mod watch;
 mod whole;
 mod working_dir;

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -160,15 +161,16 @@ async fn status<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> Respo
 
 /// What the apps are like that the caller may see.
 async fn status_of<A: Apps>(apps: &A, only: Option<&str>, caller: &Caller) -> api::Status {
-    let mut found = Vec::new();
-    for handle in apps.handles() {
-        if only.is_none_or(|only| only == handle.name().as_str())
+    let mut handles = apps.handles();
+    handles.retain(|handle| {
+        only.is_none_or(|only| only == handle.name().as_str())
             && caller.may(Need::Deploy, handle.name().as_str(), &apps.deployers(handle.name()))
-            && let Ok(view) = handle.view().await
-        {
-            found.push(report::status(&view, apps.plane(handle.name()).await));
-        }
-    }
+    });
+    let found = join_all(handles.iter().map(async |handle| {
+        let view = handle.view().await.ok()?;
+        Some(report::status(&view, apps.plane(handle.name()).await))
+    }));
+    let found = found.await.into_iter().flatten().collect();
     let broken: Vec<_> = apps
         .broken()
         .into_iter()

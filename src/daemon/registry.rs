@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::files::{read_state, refuse_errors};
+use super::loaded::Loaded;
 use super::planes::{self, Planes};
 use super::{Places, descriptors, logs, teller};
 use crate::accounts;
@@ -18,7 +20,7 @@ use crate::control::metrics::Counts;
 use crate::control::{Apps, LogQuery, api};
 use crate::engine::{self, Handle, Told};
 use crate::model::app::{App, AppName};
-use crate::model::colour::{ByColour, Colour};
+use crate::releases::inotify::Inotify;
 use crate::routing::kernel::KernelRoute;
 use crate::services::Services;
 use crate::state::History;
@@ -40,26 +42,8 @@ pub struct Registry<S> {
     turn: tokio::sync::Mutex<()>,
     changes: watch::Sender<()>,
     counts: Arc<Counts>,
+    inotify: Arc<Inotify>,
     told: Told,
-}
-
-/// A loaded app.
-struct Loaded {
-    app: App,
-    handle: Handle,
-    route: KernelRoute,
-    ports: ByColour<u16>,
-    /// Passes on that something changed; ends with this.
-    _watcher: JoinSet<()>,
-}
-
-impl Loaded {
-    /// Its configuration with the ports that it really has, also where dorc chose them.
-    fn with_ports(&self) -> App {
-        let mut app = self.app.clone();
-        app.service.ports = Some(self.ports);
-        app
-    }
 }
 
 impl<S: Services> Registry<S> {
@@ -83,6 +67,7 @@ impl<S: Services> Registry<S> {
             changes: watch::Sender::new(()),
             told: teller::told(Arc::clone(&counts), events),
             counts,
+            inotify: Arc::default(),
         }
     }
 
@@ -139,6 +124,8 @@ impl<S: Services> Registry<S> {
                 descriptors::forget(address);
             }
         }
+        // They look at the same time for what runs.
+        join_all(self.handles().iter().map(Handle::view)).await;
         let files = self.places.app_files();
         let names = files.iter().filter_map(|file| AppName::new(&file.file_stem()?.to_string_lossy()).ok());
         let takes_tcp =
@@ -174,7 +161,7 @@ impl<S: Services> Registry<S> {
         if let Err(reason) = self.planes.choose(&app, &route).await {
             tracing::warn!(app = %name, reason, "it has the tcp plane");
         }
-        self.start(app, route).await.map(|_| ())
+        self.start(app, route).await.map(drop)
     }
 
     /// Lets the deployers of the loaded apps connect, and nobody who was one.
@@ -247,14 +234,14 @@ impl<S: Services> Registry<S> {
         self.planes.open(app, &self.services, adopted)
     }
 
-    /// Starts the engine.
-    async fn start(&self, app: App, route: KernelRoute) -> Result<String, String> {
+    /// Starts the engine, which then finds out by itself what runs.
+    async fn start(&self, app: App, route: KernelRoute) -> Result<Handle, String> {
         let name = app.name.clone();
         let state_dir = self.places.state_dir(&name);
         let state = read_state(&state_dir).await?;
         descriptors::keep_all(&route);
         let taken_ports =
-            self.apps().values().flat_map(|loaded| Colour::BOTH.map(|colour| loaded.ports[colour])).collect();
+            self.apps().values().map(Loaded::ports).flat_map(|ports| [ports.blue, ports.green]).collect();
         let parts = engine::Parts {
             app: app.clone(),
             route: route.clone(),
@@ -262,6 +249,7 @@ impl<S: Services> Registry<S> {
             state_dir,
             state,
             taken_ports,
+            inotify: self.inotify.clone(),
             told: self.told.clone(),
         };
         let handle = match Handle::start(parts).await {
@@ -271,28 +259,11 @@ impl<S: Services> Registry<S> {
                 return Err(format!("the release store: {error}"));
             }
         };
-        let ports = match handle.view().await {
-            Ok(view) => view.ports,
-            Err(ended) => return Err(ended.to_string()),
-        };
-        let watcher = self.watch(&handle);
         self.places.keep_good_copy(&name).await;
-        self.apps().insert(name.clone(), Loaded { app, handle, route, ports, _watcher: watcher });
+        let loaded = Loaded::new(app, handle.clone(), route, self.changes.clone());
+        self.apps().insert(name, loaded);
         self.changes.send_replace(());
-        Ok("loaded".into())
-    }
-
-    /// Passes on that something changed, for the status line.
-    fn watch(&self, handle: &Handle) -> JoinSet<()> {
-        let (mut notices, changes) = (handle.notices(), self.changes.clone());
-        let mut watcher = JoinSet::new();
-        watcher.spawn(async move {
-            use tokio::sync::broadcast::error::RecvError;
-            while !matches!(notices.recv().await, Err(RecvError::Closed)) {
-                changes.send_replace(());
-            }
-        });
-        watcher
+        Ok(handle)
     }
 
     async fn take_changed(&self, app: App, who: &str) -> Result<String, String> {
@@ -332,7 +303,6 @@ impl<S: Services> Registry<S> {
         }
         route.tcp().set_hold(app.switch.hold);
         if let Some(loaded) = self.apps().get_mut(&name) {
-            loaded.ports = app.service.ports.unwrap_or(loaded.ports);
             loaded.app = app;
         }
         self.places.keep_good_copy(&name).await;
@@ -403,7 +373,8 @@ impl<S: Services> Apps for Registry<S> {
                 route.close_down();
                 return Err(reason);
             }
-            self.start(app, route).await
+            let handle = self.start(app, route).await?;
+            handle.view().await.map(|_| "loaded".into()).map_err(|ended| ended.to_string())
         };
         if result.is_ok() {
             self.note_broken(name.as_str(), None);

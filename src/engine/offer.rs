@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::receive::{Then, Waiting};
-use super::task::{Engine, policy};
+use super::task::Engine;
 use super::{blocking, recipe};
 use crate::model::app::{App, Service, ServiceConfig};
 use crate::model::deployment::{Event, Live, Phase, Standby, Upload};
@@ -63,25 +63,16 @@ pub(super) type Stored = (Result<Release, String>, Origin);
 
 impl<R: Route, S: Services> Engine<R, S> {
     /// Begins to watch the release directory.
-    pub(super) async fn watch_uploads(&mut self) {
-        let started = Intake::start(
+    pub(super) fn watch_uploads(&mut self) {
+        self.intake = Some(Intake::start(
+            self.inotify.clone(),
             self.store.clone(),
             recipe::upload(&self.app),
             self.app.release.settle,
             upload::Limits::default(),
             self.state.fingerprint.clone(),
-        );
-        match started {
-            Ok(intake) => {
-                self.intake = Some(intake);
-                self.first_look = true;
-            }
-            Err(error) => {
-                tracing::error!(app = %self.app.name, %error, "uploads can't be watched");
-                let failure = Failure::because(format!("uploads can't be watched: {error}"));
-                self.step(Event::Upload(Upload::Refused(None, failure))).await;
-            }
-        }
+        ));
+        self.first_look = true;
     }
 
     /// Takes in all that the kernel has told of uploads until now.
@@ -267,14 +258,15 @@ impl<R: Route, S: Services> Engine<R, S> {
                 != (recipe::upload(&self.app), self.app.release.settle);
         self.ports = ports;
         self.state.ports = Some(ports);
-        self.step(Event::Policy(policy(&app, &self.state))).await;
+        self.step(Event::Policy(recipe::policy(&app, &self.state))).await;
         self.app = Arc::new(app);
+        self.sum_up();
         if watch_again {
             if let Some((intake, _)) = self.intake.take() {
                 intake.stop().await;
             }
             self.state.fingerprint = None;
-            self.watch_uploads().await;
+            self.watch_uploads();
         }
         self.offer_reconfigured(recipe, configuration, who).await
     }

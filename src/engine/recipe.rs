@@ -1,22 +1,38 @@
-//! From a release and its recipe to a service exactly as it has to be run.
+//! What follows from the configuration: how the model is to decide, and a release's service exactly as it has to be run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::hooks;
 use super::perform::Question;
 use super::task::Engine;
 use crate::model::app::{App, Check, Service, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::Live;
+use crate::model::deployment::{Live, Policy};
 use crate::model::release::{Recipe, Release};
 use crate::releases::upload::Upload;
 use crate::routing::{Route, Target};
 use crate::services::Services;
+use crate::services::unit::STOP_TIMEOUT;
+use crate::state::AppState;
 
 /// Ports below the kernel's ephemeral ones, which outgoing connections could take.
 pub(super) const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// What the model needs to know of the configuration and of what users ordered.
+pub(super) fn policy(app: &App, state: &AppState) -> Policy {
+    Policy {
+        promote: app.switch.promote,
+        drain: app.switch.drain,
+        bake: app.switch.bake,
+        failover: app.switch.failover,
+        deadline: STOP_TIMEOUT + app.health.deadline + hooks::before_traffic(app, state),
+        canary: app.switch.canary.clone(),
+        frozen: state.freeze.is_some(),
+    }
+}
 
 /// Where the uploads of `app` arrive, and what they have to be.
 pub(super) fn upload(app: &App) -> Upload {

@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use super::task::{Engine, policy};
+use super::task::Engine;
 use super::tell::Waiter;
-use super::{Wish, blocking};
+use super::{Wish, blocking, recipe};
 use crate::model::colour::Colour;
 use crate::model::deployment::{Ask, Event, Goal, Notice, Outcome, Phase, Upload, Wait};
 use crate::routing::Route;
@@ -141,7 +141,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             return Err(format!("it could not be written to disk: {error}"));
         }
         self.record(&who, what, None, None, Ok(&result)).await;
-        self.step(Event::Policy(policy(&self.app, &self.state))).await;
+        self.step(Event::Policy(recipe::policy(&self.app, &self.state))).await;
         Ok(message)
     }
 

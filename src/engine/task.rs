@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::pause::Pause;
@@ -14,19 +14,19 @@ use super::receive::Received;
 use super::tell::{Waiter, next_gone};
 use super::view::Viewers;
 use super::vitals::Watch;
-use super::{Message, Parts, Told, Wish, blocking, hooks, now, offer, recipe};
+use super::{Message, Parts, Summary, Told, Wish, blocking, now, offer, recipe};
 use crate::model::app::{App, ServiceId};
 use crate::model::colour::{ByColour, Colour};
-use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Policy, Wait};
+use crate::model::deployment::{AskId, Command, Deployment, Event, Live, Notice, Outcome, Wait};
 use crate::model::health::{Exit, Failure};
 use crate::model::hooks::Hook;
 use crate::model::release::{Release, Verdict};
 use crate::model::share::Share;
+use crate::releases::inotify::Inotify;
 use crate::releases::intake::{Intake, Seen};
 use crate::releases::receive::Receiver;
 use crate::releases::store::Store;
 use crate::routing::{Canary, Route};
-use crate::services::unit::STOP_TIMEOUT;
 use crate::services::{Exited, Services};
 use crate::state::{AppState, DORC, StateDir};
 
@@ -39,6 +39,7 @@ pub(super) struct Engine<R, S> {
     pub(super) world: World<R, S>,
     pub(super) store: Arc<Store>,
     pub(super) state_dir: StateDir,
+    pub(super) inotify: Arc<Inotify>,
     pub(super) told: Told,
     pub(super) state: AppState,
     pub(super) ports: ByColour<u16>,
@@ -71,6 +72,7 @@ pub(super) struct Engine<R, S> {
     /// New connections wait.
     pub(super) pause: Option<Pause>,
     pub(super) ended: Option<oneshot::Sender<()>>,
+    summary: watch::Sender<Summary>,
 }
 
 impl<R: Route, S: Services> Engine<R, S> {
@@ -79,8 +81,8 @@ impl<R: Route, S: Services> Engine<R, S> {
         store: Arc<Store>,
         receiver: Arc<Receiver>,
         notices: broadcast::Sender<Notice>,
-    ) -> Self {
-        let Parts { app, route, services, state_dir, mut state, taken_ports, told } = parts;
+    ) -> (Self, watch::Receiver<Summary>) {
+        let Parts { app, route, services, state_dir, mut state, taken_ports, inotify, told } = parts;
         let ports = app
             .service
             .ports
@@ -88,13 +90,15 @@ impl<R: Route, S: Services> Engine<R, S> {
             .or_else(|| recipe::choose_ports(&app, &taken_ports))
             .unwrap_or_default();
         state.ports = Some(ports);
-        let deployment = Deployment::new(policy(&app, &state), &state.saved, now());
+        let deployment = Deployment::new(recipe::policy(&app, &state), &state.saved, now());
         let (exits, _) = broadcast::channel(super::QUEUE);
-        Self {
+        let (summary, seen) = watch::channel(Summary { active: deployment.active(), ports });
+        let engine = Self {
             app: Arc::new(app),
             world: World { route: Arc::new(route), services, notices },
             store,
             state_dir,
+            inotify,
             told,
             state,
             ports,
@@ -118,7 +122,9 @@ impl<R: Route, S: Services> Engine<R, S> {
             watch: None,
             pause: None,
             ended: None,
-        }
+            summary,
+        };
+        (engine, seen)
     }
 
     /// Recovers what was under way, then takes events until told to end.
@@ -126,11 +132,12 @@ impl<R: Route, S: Services> Engine<R, S> {
         let mut exits = self.world.services.exits(&self.app.name);
         self.recover().await;
         self.keep_watch();
-        self.watch_uploads().await;
+        self.watch_uploads();
         while self.ended.is_none() {
             self.store_received().await;
             self.ask_held().await;
             self.look();
+            self.sum_up();
             let (wake, pause) = (self.deployment.wake_at(), self.pause.as_ref().map(|pause| pause.until));
             tokio::select! {
                 message = inbox.recv() => match message {
@@ -184,11 +191,11 @@ impl<R: Route, S: Services> Engine<R, S> {
         let mut unwritten = None;
         for command in self.deployment.handle(event, now()) {
             match command {
-                Command::Persist => unwritten = self.persist().await.err(),
+                Command::Persist => unwritten = self.persist().await.err().map(not_written),
                 Command::PointAt(ticket, live) => self.decided(ticket, live, unwritten.take()),
                 Command::Split(ticket, live, share) => match unwritten.take() {
-                    Some(error) => self.not_decided(ticket, &error),
-                    None => self.start_split(ticket, live, share),
+                    Some(why) => self.not_moved(ticket, why),
+                    None => self.start_move(ticket, live, Some(share)),
                 },
                 command => self.carry_out(command).await,
             }
@@ -196,9 +203,15 @@ impl<R: Route, S: Services> Engine<R, S> {
         self.keep_watch();
     }
 
+    /// Lets everybody know what is known at once.
+    pub(super) fn sum_up(&self) {
+        let summary = Summary { active: self.deployment.active(), ports: self.ports };
+        self.summary.send_if_modified(|known| std::mem::replace(known, summary) != summary);
+    }
+
     /// The deployment as the state says, for what was found at the start.
     pub(super) fn begin_anew(&mut self) {
-        self.deployment = Deployment::new(policy(&self.app, &self.state), &self.state.saved, now());
+        self.deployment = Deployment::new(recipe::policy(&self.app, &self.state), &self.state.saved, now());
     }
 
     async fn carry_out(&mut self, command: Command) {
@@ -279,43 +292,33 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 
     /// Moves the route, if the decision is on disk. A way back is taken even so: it must not depend on a full disk.
-    fn decided(&mut self, ticket: u64, live: Live, unwritten: Option<io::Error>) {
+    fn decided(&mut self, ticket: u64, live: Live, unwritten: Option<String>) {
         match unwritten {
-            Some(error) if !self.deployment.is_rollback() => self.not_decided(ticket, &error),
-            _ => self.start_move(ticket, live),
+            Some(why) if !self.deployment.is_rollback() => self.not_moved(ticket, why),
+            _ => self.start_move(ticket, live, None),
         }
     }
 
-    fn not_decided(&mut self, ticket: u64, error: &io::Error) {
-        let why = format!("the decision could not be written to disk: {error}");
+    fn not_moved(&mut self, ticket: u64, why: String) {
         self.start_job(async move { Event::NotMoved(ticket, why) });
     }
 
-    fn start_move(&mut self, ticket: u64, live: Live) {
+    /// Gives all new connections to `live`, or a share of them.
+    fn start_move(&mut self, ticket: u64, live: Live, share: Option<Share>) {
         let Some(release) = self.release(live) else {
-            let why = format!("the release store does not have {}", live.release);
-            return self.start_job(async move { Event::NotMoved(ticket, why) });
+            return self.not_moved(ticket, format!("the release store does not have {}", live.release));
         };
         let target = recipe::target(&release.recipe, live.colour);
         let world = self.world.clone();
-        self.mover = self.find_mover();
+        if share.is_none() {
+            self.mover = self.find_mover();
+        }
         self.start_job(async move {
-            match world.point_at(target).await {
-                Ok(()) => Event::Moved(ticket),
-                Err(why) => Event::NotMoved(ticket, why),
-            }
-        });
-    }
-
-    fn start_split(&mut self, ticket: u64, live: Live, share: Share) {
-        let Some(release) = self.release(live) else {
-            let why = format!("the release store does not have {}", live.release);
-            return self.start_job(async move { Event::NotMoved(ticket, why) });
-        };
-        let target = recipe::target(&release.recipe, live.colour);
-        let world = self.world.clone();
-        self.start_job(async move {
-            match world.split(Some(Canary { target, share })).await {
+            let moved = match share {
+                None => world.point_at(target).await,
+                Some(share) => world.split(Some(Canary { target, share })).await,
+            };
+            match moved {
                 Ok(()) => Event::Moved(ticket),
                 Err(why) => Event::NotMoved(ticket, why),
             }
@@ -419,17 +422,8 @@ impl<R: Route, S: Services> Engine<R, S> {
     }
 }
 
-/// What the model needs to know of the configuration and of what users ordered.
-pub(super) fn policy(app: &App, state: &AppState) -> Policy {
-    Policy {
-        promote: app.switch.promote,
-        drain: app.switch.drain,
-        bake: app.switch.bake,
-        failover: app.switch.failover,
-        deadline: STOP_TIMEOUT + app.health.deadline + hooks::before_traffic(app, state),
-        canary: app.switch.canary.clone(),
-        frozen: state.freeze.is_some(),
-    }
+fn not_written(error: io::Error) -> String {
+    format!("the decision could not be written to disk: {error}")
 }
 
 async fn next_seen(intake: &mut Option<(Intake, mpsc::Receiver<Seen>)>) -> Option<Seen> {

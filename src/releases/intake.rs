@@ -10,13 +10,13 @@
 
 mod task;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::inotify::Inotify;
 use super::store::{Store, Taken};
 use super::upload::{Limits, Refusal, Upload};
 use super::watch::Watch;
@@ -55,17 +55,15 @@ pub struct Intake {
 impl Intake {
     /// Starts it; `known` is the fingerprint of the upload that was dealt with last. The first thing that it tells
     /// is what is there now. It ends when its receiver is dropped, too.
-    ///
-    /// # Errors
-    /// The host has no inotify instance left.
     pub fn start(
+        inotify: Arc<Inotify>,
         store: Arc<Store>,
         upload: Upload,
         settle: Duration,
         limits: Limits,
         known: Option<String>,
-    ) -> io::Result<(Self, mpsc::Receiver<Seen>)> {
-        let watch = Watch::new(upload.clone(), limits)?;
+    ) -> (Self, mpsc::Receiver<Seen>) {
+        let watch = Watch::new(inotify, upload.clone(), limits);
         let (tell, seen) = mpsc::channel(SEEN);
         let (asks, asked) = mpsc::channel(1);
         let task = Task {
@@ -78,7 +76,7 @@ impl Intake {
             last: known.map(|fingerprint| (fingerprint, None)),
             told: None,
         };
-        Ok((Self { asks, task: tokio::spawn(task.run()) }, seen))
+        (Self { asks, task: tokio::spawn(task.run()) }, seen)
     }
 
     /// Returns once all that the kernel has told so far was read, and `Incoming` was sent if that was a change. So

@@ -16,13 +16,10 @@ fn wake_ups(host: &TestHost) -> u64 {
     counts.lines().map(|line| line.parse::<u64>().expect("a number")).sum()
 }
 
-#[test]
-fn twenty_apps_at_rest_cost_no_wake_up_and_little_memory() {
-    let Some(host) = user::fresh() else { return };
-    // So that what is counted is not the watchdog's.
-    host.write("/etc/systemd/system/dorc.service.d/test.conf", "[Service]\nWatchdogSec=0\n", 0o644);
+/// Installs dorc with so many apps, and waits until all of them serve.
+fn install_with_apps(host: &TestHost, count: usize) {
     let program = "#!/bin/sh\nexec /usr/local/bin/dorc demo-backend $PORT\n";
-    for number in 0..20 {
+    for number in 0..count {
         host.write(&format!("/srv/app-{number}/version"), "one", 0o644);
         host.write(&format!("/srv/app-{number}/run"), program, 0o755);
         host.write(
@@ -35,11 +32,22 @@ fn twenty_apps_at_rest_cost_no_wake_up_and_little_memory() {
         );
     }
     host.sh("dorc install");
-    host.wait_until(user::LONG, "all are live", || {
-        let status = host.run("dorc status --json").json();
-        let apps = status["apps"].as_array().expect("a list");
-        (apps.len() == 20 && apps.iter().all(|app| app["phase"] == "steady")).then_some(())
-    });
+    host.wait_until(user::LONG, "all are live", || (steady(host) == count).then_some(()));
+}
+
+/// How many apps have come up.
+fn steady(host: &TestHost) -> usize {
+    let status = host.run("dorc status --json").json();
+    let apps = status["apps"].as_array().expect("a list");
+    apps.iter().filter(|app| app["phase"] == "steady").count()
+}
+
+#[test]
+fn twenty_apps_at_rest_cost_no_wake_up_and_little_memory() {
+    let Some(host) = user::fresh() else { return };
+    // So that what is counted is not the watchdog's.
+    host.write("/etc/systemd/system/dorc.service.d/test.conf", "[Service]\nWatchdogSec=0\n", 0o644);
+    install_with_apps(&host, 20);
     host.sh("for port in $(seq 9000 9019); do curl --silent --fail localhost:$port >/dev/null || exit; done");
 
     // What came of all that is over soon.
@@ -53,6 +61,30 @@ fn twenty_apps_at_rest_cost_no_wake_up_and_little_memory() {
     let pid = host.daemon_pid();
     let memory = host.sh(&format!("awk '/^VmRSS/ {{ print $2 }}' /proc/{pid}/status"));
     assert!(memory.parse::<u64>().expect("a number") <= MEMORY, "{memory} KiB");
+}
+
+/// More than the kernel gives inotify instances to a user, and than the bus lets a connection ask questions or listen.
+const MANY: usize = 200;
+
+#[test]
+fn two_hundred_apps_are_served_as_one_is() {
+    let Some(host) = user::fresh() else { return };
+    install_with_apps(&host, MANY);
+    host.sh("systemctl restart dorc");
+    assert_eq!(steady(&host), MANY);
+    let complaints = host.sh("journalctl --quiet --unit dorc --priority warning");
+    assert_eq!(complaints, "");
+    assert!(host.sh("systemctl show dorc --property StatusText --value").ends_with(", and 190 more"));
+
+    let last = MANY - 1;
+    host.sh(&format!("kill -KILL {}", host.main_pid(&format!("green-app-{last}")).expect("it runs")));
+    host.wait_until(user::LONG, "its end was noticed", || {
+        let status = host.run(&format!("dorc status app-{last} --json")).json();
+        status["apps"][0]["last_exit"].is_string().then_some(())
+    });
+    host.write(&format!("/srv/app-{last}/version"), "two", 0o644);
+    host.sh(&format!("dorc switch app-{last}"));
+    assert_eq!(host.sh(&format!("curl --silent localhost:{}", 9000 + last)), "two");
 }
 
 #[test]

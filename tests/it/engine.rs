@@ -188,6 +188,7 @@ async fn start(
         state_dir,
         state,
         taken_ports: (20_000..30_000).filter(|port| !ports.contains(port)).collect(),
+        inotify: Arc::default(),
         told: Arc::new(|_, _| {}),
     };
     Handle::start(parts).await.unwrap()

@@ -1,5 +1,7 @@
 //! The intake: uploads as users make them, seen by real inotify.
 
+mod neighbours;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use dorc::model::app::ReleaseBin;
 use dorc::model::release::ReleaseId;
+use dorc::releases::inotify::Inotify;
 use dorc::releases::intake::{Intake, Seen};
 use dorc::releases::store::{Store, Taken};
 use dorc::releases::upload::{Limits, Upload};
@@ -40,10 +43,20 @@ impl Place {
     }
 
     fn of(root: TempDir, dir: &str, bin: ReleaseBin, known: Option<String>) -> Self {
+        Self::watched_by(Arc::default(), root, dir, bin, known)
+    }
+
+    fn watched_by(
+        inotify: Arc<Inotify>,
+        root: TempDir,
+        dir: &str,
+        bin: ReleaseBin,
+        known: Option<String>,
+    ) -> Self {
         let upload = Upload { dir: root.path().join(dir), bin, is_started: true, signed_by: Vec::new() };
         let store = Arc::new(Store::open(&root.path().join("releases")).unwrap());
         let (intake, seen) =
-            Intake::start(Arc::clone(&store), upload.clone(), SETTLE, Limits::default(), known).unwrap();
+            Intake::start(inotify, Arc::clone(&store), upload.clone(), SETTLE, Limits::default(), known);
         Self { root, store, upload, intake, seen }
     }
 

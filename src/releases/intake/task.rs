@@ -189,7 +189,7 @@ impl Task {
             error: TakeError::io("the taking of an upload broke off", std::io::Error::other(error)),
             fingerprint: None,
         });
-        if changed || self.drain()? {
+        if changed || self.watch.drain() {
             // Deleting a copy blocks. Nobody depends on its end.
             let _ = tokio::task::spawn_blocking(move || drop(attempt)).await;
             return Ok(None);
@@ -212,21 +212,17 @@ impl Task {
                 }
             };
             tokio::select! {
-                changed = self.watch.changed() => return changed.map(|()| Woken::Changed).map_err(unwatched),
+                () = self.watch.changed() => return Ok(Woken::Changed),
                 () = passed => return Ok(Woken::Deadline),
                 () = self.tell.closed() => return Err(Gone),
                 asking = self.asked.recv() => {
                     self.asking.push(asking.ok_or(Gone)?);
-                    if self.drain()? {
+                    if self.watch.drain() {
                         return Ok(Woken::Changed);
                     }
                 }
             }
         }
-    }
-
-    fn drain(&mut self) -> Result<bool, Gone> {
-        self.watch.drain().map_err(unwatched)
     }
 
     fn fingerprint(&self) -> Option<String> {
@@ -254,12 +250,6 @@ impl Task {
             }
         }
     }
-}
-
-/// The kernel does not tell any more; the end of the channel says so to the owner.
-fn unwatched(error: std::io::Error) -> Gone {
-    tracing::error!("the upload can't be watched any more: {error}");
-    Gone
 }
 
 /// Ends a taking early, also when the task is dropped.
