@@ -71,6 +71,9 @@ pub trait Services: Send + Sync + 'static {
     /// from now on. Returns when its process has been started (with `notify`: when it says that it is ready).
     fn start(&self, service: &Service) -> impl Future<Output = Result<(), ServiceError>> + Send;
 
+    /// Ends what runs as that service, for something to be started in its place: whether it comes up at boot stays as it is.
+    fn end(&self, id: &ServiceId) -> impl Future<Output = Result<(), ServiceError>> + Send;
+
     /// Stops the service, and it stays stopped after a boot; one that does not run is no error.
     fn stop(&self, id: &ServiceId) -> impl Future<Output = Result<(), ServiceError>> + Send;
 

@@ -68,7 +68,7 @@ impl<R: Route, S: Services> World<R, S> {
         mut exits: broadcast::Receiver<(Colour, Exit)>,
     ) -> Result<String, Failure> {
         // What it replaces may take long to end, which is not its own time.
-        if let Err(error) = self.services.stop(&service.id).await {
+        if let Err(error) = self.services.end(&service.id).await {
             return Err(Failure::because(format!("the service before it could not be stopped: {error}")));
         }
         let deadline = now() + question.health.deadline;

@@ -163,6 +163,11 @@ impl Services for Embedded {
         outcome.await.unwrap_or_else(|_| Err(failure("it was stopped while it was starting")))
     }
 
+    async fn end(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        // Nothing of it comes up at boot in any case.
+        self.stop(id).await
+    }
+
     async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
         if let Some(slot) = self.slot(id) {
             slot.stop().await;

@@ -248,6 +248,12 @@ impl Systemd {
         Ok(())
     }
 
+    async fn end_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        let commands = self.commands(&id.app);
+        let _command = commands.begin(id.colour).await;
+        self.stop_job(&unit_name(id)).await
+    }
+
     async fn stop_once(&self, id: &ServiceId) -> Result<(), ServiceError> {
         let commands = self.commands(&id.app);
         let _command = commands.begin(id.colour).await;
@@ -312,6 +318,10 @@ impl Systemd {
 impl Services for Systemd {
     async fn start(&self, service: &Service) -> Result<(), ServiceError> {
         self.bus.patiently(|| self.start_once(service)).await
+    }
+
+    async fn end(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.bus.patiently(|| self.end_once(id)).await
     }
 
     async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {

@@ -29,7 +29,7 @@ macro_rules! services_contract {
     ($bed:path) => {
         $crate::services_contract!($bed:
             says_what_runs, fails_where_nothing_can_be_executed, restarts_after_a_crash, tells_exit_statuses,
-            tells_a_clean_exit_too, starting_again_replaces, stop_ends_all_of_it, a_told_end_is_not_an_exit,
+            tells_a_clean_exit_too, starting_again_replaces, an_end_makes_room, stop_ends_all_of_it, a_told_end_is_not_an_exit,
             stop_and_remove_of_nothing, remove_forgets_it, reload_runs_the_command, reload_sends_sighup_where_handled,
             reload_refuses_where_sighup_would_kill, arguments_arrive_as_they_are, the_environment_arrives_as_it_is,
             the_environment_file_is_read, credentials_are_files_of_their_names, last_lines_are_of_the_last_start, finds_listening_ports,
@@ -223,6 +223,22 @@ pub async fn starting_again_replaces<S: Services>(services: &S, root: &Path) {
     assert_eq!(running(services, &new.id).await.release, Some(new.release));
     says(services, &new.id, "new").await;
     services.remove(&new.id).await.unwrap();
+}
+
+pub async fn an_end_makes_room<S: Services>(services: &S, root: &Path) {
+    let fixture = Fixture::new("case-end", root);
+    let mut exits = services.exits(&fixture.app);
+    let (old, new) = (fixture.sleeper(1), fixture.sleeper(2));
+    services.end(&old.id).await.unwrap();
+    services.start(&old).await.unwrap();
+    let main = running(services, &old.id).await.main_pid.unwrap();
+    services.end(&old.id).await.unwrap();
+    assert_eq!(services.running(&old.id).await.unwrap(), None);
+    assert!(!alive(main));
+    services.start(&new).await.unwrap();
+    assert_eq!(running(services, &new.id).await.release, Some(new.release));
+    services.remove(&new.id).await.unwrap();
+    assert!(exits.try_recv().is_err());
 }
 
 pub async fn stop_ends_all_of_it<S: Services>(services: &S, root: &Path) {

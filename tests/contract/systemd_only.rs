@@ -258,6 +258,8 @@ async fn start_enables_and_stop_disables() {
     assert_eq!(systemctl(&["is-enabled", "green-unit-boot"]), "enabled");
     let env = fs::metadata(Places::default().env_file(&service.id)).unwrap();
     assert_eq!((env.permissions().mode() & 0o777, env.uid()), (0o600, 0));
+    bed.services().end(&service.id).await.unwrap();
+    assert_eq!(systemctl(&["is-enabled", "green-unit-boot"]), "enabled");
     bed.services().stop(&service.id).await.unwrap();
     assert_eq!(systemctl(&["is-enabled", "green-unit-boot"]), "disabled");
     bed.services().remove(&service.id).await.unwrap();

@@ -167,7 +167,7 @@ impl FakeServices {
         self.0.lock().unwrap()
     }
 
-    /// What was started, stopped and removed, in order: `start green-web r1-3f9a2c1`.
+    /// What was started, ended, stopped and removed, in order: `start green-web r1-3f9a2c1`.
     pub fn calls(&self) -> Vec<String> {
         self.machine().calls.clone()
     }
@@ -208,7 +208,7 @@ impl FakeServices {
         self.machine().running.clear();
     }
 
-    async fn end(&self, id: &ServiceId) {
+    async fn finish(&self, id: &ServiceId) {
         if self.machine().running.get(id).is_some_and(|process| process.stubborn) {
             tokio::time::sleep(STUBBORN).await;
         }
@@ -218,7 +218,7 @@ impl FakeServices {
 
 impl Services for FakeServices {
     async fn start(&self, service: &Service) -> Result<(), ServiceError> {
-        self.end(&service.id).await;
+        self.finish(&service.id).await;
         self.machine().calls.push(format!("start {} {}", service.id, service.release));
         let failed = |how: &str| ServiceError::Failed(Exit { how: how.into(), after: None });
         if !std::path::Path::new(&service.start[0]).exists() {
@@ -239,15 +239,21 @@ impl Services for FakeServices {
         Ok(())
     }
 
+    async fn end(&self, id: &ServiceId) -> Result<(), ServiceError> {
+        self.machine().calls.push(format!("end {id}"));
+        self.finish(id).await;
+        Ok(())
+    }
+
     async fn stop(&self, id: &ServiceId) -> Result<(), ServiceError> {
         self.machine().calls.push(format!("stop {id}"));
-        self.end(id).await;
+        self.finish(id).await;
         Ok(())
     }
 
     async fn remove(&self, id: &ServiceId) -> Result<(), ServiceError> {
         self.machine().calls.push(format!("remove {id}"));
-        self.end(id).await;
+        self.finish(id).await;
         Ok(())
     }
 

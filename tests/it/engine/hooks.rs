@@ -41,7 +41,7 @@ async fn each_has_its_moment() {
     let all = Hook::ALL.map(|hook| (hook, "/true {port} {colour}"));
     let bed = with(&all).await;
     assert_eq!(done(&deploy_second(&bed).await).0, Colour::Blue);
-    let verbs = ["prepare", "stop", "start", "verify", "switched", "bake"];
+    let verbs = ["prepare", "end", "start", "verify", "switched", "bake"];
     assert_eq!(calls(&bed), verbs.map(|verb| format!("{verb} blue-web")));
     let words = bed.services.calls().iter().find(|call| call.starts_with("verify blue")).cloned().unwrap();
     let port = bed.view().await.ports.blue;
@@ -58,7 +58,7 @@ async fn coming_back_needs_no_preparation() {
     assert_eq!(done(&bed.deploy("r1").await).0, Colour::Green);
     let since: Vec<_> = bed.services.calls().drain(before..).collect();
     let verbs: Vec<_> = since.iter().map(|call| call.split(' ').next().unwrap()).collect();
-    assert_eq!(verbs, ["stop", "start", "switched"], "{since:?}");
+    assert_eq!(verbs, ["end", "start", "switched"], "{since:?}");
 }
 
 #[tokio::test(start_paused = true)]
