@@ -108,6 +108,8 @@ pub struct View {
     pub catalogue: Catalogue,
     /// What runs as its services.
     pub running: ByColour<Option<Running>>,
+    /// How many bytes are here of an upload that comes by a command.
+    pub receiving: Option<u64>,
     /// The services' ports.
     pub ports: ByColour<u16>,
     /// The connections that its services have through the route.

@@ -4,6 +4,8 @@ mod outcome;
 
 use std::time::{Duration, SystemTime};
 
+use indicatif::DecimalBytes;
+
 use super::api;
 use crate::engine::View;
 use crate::model::colour::Colour;
@@ -103,8 +105,9 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         phase: phase(deployment.phase()).to_owned(),
         state: summary(view),
         upload: match deployment.upload() {
-            Upload::Dealt => None,
             Upload::Incoming(what) => Some(what.clone()),
+            _ if view.receiving.is_some() => receiving(view),
+            Upload::Dealt => None,
             Upload::Refused(_, failure) => Some(format!("refused: {}", failure.reason)),
         },
         canary: deployment.canary().map(|(_, plan)| plan.share.to_string()),
@@ -162,6 +165,9 @@ fn summary(view: &View) -> String {
             view.freeze.as_ref().map(ToString::to_string).unwrap_or_default()
         }
         phase => {
+            if let Some(what) = receiving(view) {
+                return format!("upload: {what}");
+            }
             if let Upload::Refused(_, failure) = deployment.upload() {
                 return format!("upload refused: {}", failure.reason);
             }
@@ -180,6 +186,10 @@ fn summary(view: &View) -> String {
             }
         }
     }
+}
+
+fn receiving(view: &View) -> Option<String> {
+    view.receiving.map(|bytes| format!("{} have arrived", DecimalBytes(bytes)))
 }
 
 fn paused(who: &str, left: Duration) -> String {

@@ -63,6 +63,7 @@ impl<R: Route, S: Services> Engine<R, S> {
             app: self.app.clone(),
             deployment: self.deployment.clone(),
             catalogue: self.state.catalogue.clone(),
+            receiving: self.receiver.arrived(),
             running: ByColour::default(),
             ports: self.ports,
             connections: ByColour::default(),

@@ -8,7 +8,7 @@ mod unpack;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct Receiver {
     store: Arc<Store>,
     limits: Limits,
     slot: Arc<Mutex<Option<Stream>>>,
+    /// How much has arrived of the stream in the slot, for those who must not wait for it.
+    arrived: Arc<AtomicU64>,
     closed: Arc<AtomicBool>,
 }
 
@@ -69,7 +71,7 @@ pub struct Receiver {
 struct Stream {
     digest: Digest,
     upload: Upload,
-    received: u64,
+    arrived: Arrived,
     touched: Instant,
     parts: mpsc::Sender<Part>,
     taken: oneshot::Receiver<Result<Taken, TakeError>>,
@@ -79,11 +81,27 @@ struct Stream {
     _patience: JoinSet<()>,
 }
 
+/// How much of a stream has arrived, as long as there is one.
+#[derive(Debug)]
+struct Arrived(Arc<AtomicU64>);
+
+impl Arrived {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Receiver {
     /// Receives into `store`.
     #[must_use]
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
-        Self { store, limits, slot: Arc::default(), closed: Arc::default() }
+        Self { store, limits, slot: Arc::default(), arrived: Arc::default(), closed: Arc::default() }
     }
 
     /// How much of the stream `digest` is here already.
@@ -92,6 +110,12 @@ impl Receiver {
             Ok(slot) => received(&slot, upload, digest),
             Err(_) => 0,
         }
+    }
+
+    /// How many bytes are here of a stream that is being received, or was cut and may go on.
+    #[must_use]
+    pub fn arrived(&self) -> Option<u64> {
+        Some(self.arrived.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Begins to receive the stream `digest`, or goes on with it at `offset`. Anything else that was begun is given up.
@@ -103,6 +127,8 @@ impl Receiver {
         let mut slot = slot.map_err(|_| ReceiveError::Busy)?;
         let received = received(&slot, &upload, digest);
         if offset == 0 {
+            // What has arrived is counted in one place.
+            *slot = None;
             *slot = Some(self.start(upload, digest).map_err(ReceiveError::Host)?);
         } else if offset != received {
             return Err(ReceiveError::Elsewhere(received));
@@ -136,14 +162,15 @@ impl Receiver {
         let mut patience = JoinSet::new();
         patience.spawn(forget(Arc::clone(&self.slot), digest));
         let touched = Instant::now();
-        Ok(Stream { digest, upload, received: 0, touched, parts, taken, thread, _patience: patience })
+        let arrived = Arrived(Arc::clone(&self.arrived));
+        Ok(Stream { digest, upload, arrived, touched, parts, taken, thread, _patience: patience })
     }
 }
 
 /// How much there is of that stream; nothing of one that was to be something else, by an app file that has changed.
 fn received(slot: &Option<Stream>, upload: &Upload, digest: Digest) -> u64 {
     let same = slot.as_ref().filter(|stream| stream.digest == digest && stream.upload == *upload);
-    same.map_or(0, |stream| stream.received)
+    same.map_or(0, |stream| stream.arrived.get())
 }
 
 /// Forgets the stream `digest` once nobody has gone on with it for long.
@@ -180,11 +207,11 @@ impl Session {
         let more = bytes.len() as u64;
         self.send(Part::Bytes(bytes)).await?;
         if let Some(stream) = self.slot.as_mut() {
-            stream.received += more;
+            let arrived = stream.arrived.0.fetch_add(more, Ordering::Relaxed) + more;
             stream.touched = Instant::now();
             let entries = u64::try_from(self.limits.entries).unwrap_or(u64::MAX);
             let most = self.limits.bytes.saturating_add(entries.saturating_mul(OVERHEAD));
-            if stream.received > most {
+            if arrived > most {
                 self.slot.take();
                 return self.limits.check_bytes(u64::MAX);
             }

@@ -226,17 +226,21 @@ async fn what_is_not_what_its_digest_says_is_refused_and_the_right_one_is_not() 
 async fn there_is_one_at_a_time_and_another_one_takes_the_place_of_what_was_cut() {
     let place = Place::filled();
     let (one, other) = (place.tar(&["."]), place.tar(&["web"]));
-    let first = place.receiver.begin(place.upload.clone(), digest(&one), 0).await.unwrap();
+    let mut first = place.receiver.begin(place.upload.clone(), digest(&one), 0).await.unwrap();
+    assert_eq!(place.receiver.arrived(), None);
+    first.push(Bytes::copy_from_slice(&one[..3000])).await.unwrap();
+    assert_eq!(place.receiver.arrived(), Some(3000), "it is told though it is nobody's turn");
     for stream in [&one, &other] {
         let second = place.receiver.begin(place.upload.clone(), digest(stream), 0).await;
         assert!(matches!(second, Err(ReceiveError::Busy)));
     }
     drop(first);
     place.send(&one, 0, 5000).await;
+    assert_eq!(place.receiver.arrived(), Some(5000));
     let elsewhere = place.receiver.begin(place.upload.clone(), digest(&one), 4000).await;
     assert!(matches!(elsewhere, Err(ReceiveError::Elsewhere(5000))));
     assert_eq!(place.receive(&other).await.unwrap().files, 1);
-    assert_eq!(place.received(&one).await, 0);
+    assert_eq!((place.received(&one).await, place.receiver.arrived()), (0, None));
     place.until_empty().await;
     place.send(&one, 0, 5000).await;
     place.receiver.close().await;

@@ -177,6 +177,7 @@ fn one_that_was_killed_goes_on_where_it_stopped() {
     let content = fs::read(&archive).unwrap();
     let digest = blake3::hash(&content).to_hex().to_string();
     let sent = folder.begin(&digest, &content[..30_000_000]);
+    folder.until("it is told of", |status| status["upload"] == "30.00 MB have arrived");
     let busy = folder.uploads(14, &folder.build("3", "ok", false));
     assert!(busy.err.contains("another upload is being received"), "{}", busy.err);
     drop(sent);
