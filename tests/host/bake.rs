@@ -112,11 +112,13 @@ fn a_service_that_keeps_ending_later_is_left_for_the_other_one() {
     user::wait_for_warm(&host);
     let load = user::load(&host, "--keep-alive 0 --one-shot 4 --every 5ms --expect one,two");
     let kill_9_anew = "
-        pid() { systemctl show --value -p MainPID blue-web; }
         last=0
         for _ in 1 2 3; do
-            while [ $(pid) = 0 ] || [ $(pid) = $last ]; do sleep 0.05; done
-            last=$(pid); kill -9 $last
+            pid=$last
+            while [ $pid = 0 ] || [ $pid = $last ]; do
+                sleep 0.05; pid=$(systemctl show --value -p MainPID blue-web)
+            done
+            last=$pid; kill -9 $pid
         done";
     host.sh(kill_9_anew);
     let status = user::wait_for(&host, "failed over", |status| status["active"] == "green");
