@@ -106,9 +106,10 @@ pub(super) fn status(view: &View, plane: api::Plane) -> api::AppStatus {
         state: summary(view),
         upload: match deployment.upload() {
             Upload::Incoming(what) => Some(what.clone()),
-            _ if view.receiving.is_some() => receiving(view),
-            Upload::Dealt => None,
-            Upload::Refused(_, failure) => Some(format!("refused: {}", failure.reason)),
+            Upload::Dealt => receiving(view),
+            Upload::Refused(_, failure) => {
+                receiving(view).or_else(|| Some(format!("refused: {}", failure.reason)))
+            }
         },
         canary: deployment.canary().map(|(_, plan)| plan.share.to_string()),
         queued: deployment.queued().map(|release| release.to_string()),

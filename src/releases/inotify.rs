@@ -177,6 +177,11 @@ async fn read_on(fd: Arc<AsyncFd<OwnedFd>>, inotify: Weak<Inotify>) {
 }
 
 impl Inner {
+    /// It is there for as long as its watcher is.
+    fn state(&mut self, id: u64) -> &mut State {
+        self.watchers.entry(id).or_default()
+    }
+
     /// Reads what the kernel has told so far, and tells whom it concerns; false if there may be more.
     fn read(&mut self, fd: &OwnedFd) -> io::Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
@@ -215,7 +220,7 @@ impl Inner {
 
     /// Puts `folders` in the place of what `id` watched until now; true if some came to it.
     fn watch(&mut self, id: u64, folders: HashMap<i32, Interest>) -> bool {
-        let Some(state) = self.watchers.get_mut(&id) else { return false };
+        let state = self.state(id);
         let before = std::mem::replace(&mut state.folders, folders);
         let new: Vec<i32> = state.folders.keys().filter(|one| !before.contains_key(one)).copied().collect();
         let gone: Vec<i32> = before.into_keys().filter(|one| !state.folders.contains_key(one)).collect();
@@ -268,19 +273,14 @@ impl Watcher {
         Self { inotify, id, wake }
     }
 
-    fn with<T>(&self, use_it: impl FnOnce(&mut State) -> T) -> T {
-        // It is there for as long as this is.
-        use_it(self.inotify.inner().watchers.entry(self.id).or_default())
-    }
-
     /// Since when folders may exist that are not watched.
     pub(super) fn stale(&self) -> Option<Instant> {
-        self.with(|state| state.stale)
+        self.inotify.inner().state(self.id).stale
     }
 
     /// Waits for a change. Can be cancelled.
     pub(super) async fn changed(&self) {
-        while !self.take_change() {
+        while !std::mem::take(&mut self.inotify.inner().state(self.id).changed) {
             self.wake.notified().await;
         }
     }
@@ -292,12 +292,7 @@ impl Watcher {
             // What can't be read has told that all of it may have changed.
             let _ = inner.read(fd.get_ref());
         }
-        drop(inner);
-        self.take_change()
-    }
-
-    fn take_change(&self) -> bool {
-        self.with(|state| std::mem::take(&mut state.changed))
+        std::mem::take(&mut inner.state(self.id).changed)
     }
 
     /// A look for the folders that are to be watched begins.
@@ -310,8 +305,7 @@ impl Watcher {
         // What was before the look is seen by it.
         inner.read(fd.get_ref())?;
         inner.looking.insert(self.id);
-        drop(inner);
-        self.with(|state| state.stale = None);
+        inner.state(self.id).stale = None;
         Ok(Look { fd, folders: HashMap::new() })
     }
 
@@ -321,18 +315,16 @@ impl Watcher {
         let mut inner = self.inotify.inner();
         inner.looking.remove(&self.id);
         let more = inner.watch(self.id, look.folders);
-        drop(inner);
-        self.with(|state| {
-            state.partial = matches!(found_all, Ok(false));
-            if found_all.is_err() {
-                state.stale = Some(Instant::now());
-            }
-            let meanwhile = std::mem::take(&mut state.meanwhile);
-            if meanwhile.len() == KEPT {
-                state.lose();
-            }
-            meanwhile.iter().for_each(|event| state.tell(event));
-        });
+        let state = inner.state(self.id);
+        state.partial = matches!(found_all, Ok(false));
+        if found_all.is_err() {
+            state.stale = Some(Instant::now());
+        }
+        let meanwhile = std::mem::take(&mut state.meanwhile);
+        if meanwhile.len() == KEPT {
+            state.lose();
+        }
+        meanwhile.iter().for_each(|event| state.tell(event));
         more
     }
 }
